@@ -1,0 +1,120 @@
+"""Request bodies: collected by the loop before the handler runs, or read live by the handler."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from ..errors import ContentTooLarge, Disconnected
+
+if TYPE_CHECKING:
+    from ..request import Request
+    from .wire import Wire
+
+
+class CollectedBody:
+    """A body gathered by the loop: in memory while it is small, then in a temporary file.
+
+    :param memory: bytes kept in memory.
+    :param limit: bytes taken at all.
+    :param started: when the body began, ``time.monotonic`` seconds.
+    """
+
+    __slots__ = ("_file", "_limit", "_memory", "size", "started")
+
+    def __init__(self, memory: int, limit: int, started: float) -> None:
+        self._memory = memory
+        self._limit = limit
+        self._file: BinaryIO = io.BytesIO()
+        #: bytes received
+        self.size = 0
+        self.started = started
+
+    def write(self, piece: bytes) -> None:
+        """Add a piece.
+
+        :raises ContentTooLarge: beyond the limit.
+        :raises OSError: when the disk does not take it.
+        """
+        before = self.size
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise ContentTooLarge(f"The body is longer than {self._limit} bytes.")
+        if before <= self._memory < self.size:
+            self._spill()
+        self._file.write(piece)
+
+    def _spill(self) -> None:
+        # Imported here: it takes long, and most servers never need it.
+        import tempfile
+
+        memory = cast(io.BytesIO, self._file)
+        self._file = cast(BinaryIO, tempfile.TemporaryFile())
+        self._file.write(memory.getbuffer())
+
+    def open(self) -> BinaryIO:
+        """The whole body as a file at its beginning."""
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        """Remove the temporary file. A small body stays readable, for who keeps its request."""
+        if self.size > self._memory:
+            self._file.close()
+
+
+class LiveBody(io.RawIOBase):
+    """The request's body as a file that is read while it arrives. Reads block, in the handler's own thread.
+
+    :param limit: bytes that may be read.
+
+    Reading raises ContentTooLarge beyond the limit, RequestTimeout when nothing comes for
+    ``limits.body_idle`` seconds, BadRequest for malformed chunks, and Disconnected when the client
+    leaves before the end.
+    """
+
+    def __init__(self, wire: Wire, request: Request, limit: int) -> None:
+        super().__init__()
+        self._wire = wire
+        self._request = request
+        self._limit = limit
+        self._received = 0
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Fill ``buffer`` with what is there, waiting for at least a byte; 0 at the end of the body."""
+        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        if target and not self._piece:
+            self._piece = memoryview(self._next_piece())
+        size = min(len(target), len(self._piece))
+        target[:size] = self._piece[:size]
+        self._piece = self._piece[size:]
+        return size
+
+    def _next_piece(self) -> bytes:
+        wire = self._wire
+        http = wire.http
+        if self._request.exchange is not wire:
+            raise ValueError("the body can be read only while its request is handled")
+        while True:
+            piece = http.read_body()
+            if http.body_complete and http.trailers is not None:
+                self._request.trailers = http.trailers
+            if piece:
+                self._received += len(piece)
+                if self._received > self._limit:
+                    raise ContentTooLarge(f"The body is longer than {self._limit} bytes.")
+                return piece
+            if http.body_complete:
+                return b""
+            if http.expects_continue:
+                wire.send_all(http.continue_())
+            data = wire.receive_some(wire.limits.body_idle)
+            if not data:
+                wire.broken = True
+                raise Disconnected("The client left within the body.")
+            http.receive(data)

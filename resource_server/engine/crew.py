@@ -1,0 +1,134 @@
+"""The threads: whoever has nothing to do waits for the next job, and roles are jobs like any other.
+
+``Loop.lead`` and ``Loop.stand_by`` are jobs that last; a slow request's handler is one that does not.
+A thread is started when a job finds nobody waiting, and ends after a while without work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+Job = Callable[[], object]
+
+log = logging.getLogger("resource_server")
+
+#: Seconds that a thread waits for work before it ends.
+IDLE = 5.0
+#: Threads beside the workers: the leader and its standby.
+ROLES = 2
+
+_numbers = itertools.count(1)
+
+
+class Crew:
+    """A pool of daemon threads that grows on demand and shrinks when idle.
+
+    :param workers: how many jobs may run at once, beside the two roles.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._limit = workers + ROLES
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        # Guards everything below. Never held while a job runs or a thread starts working.
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        # Threads waiting, less jobs not yet taken: a job that makes it negative finds nobody.
+        self._spare = 0
+        self._closed = False
+
+    # -- any thread ------------------------------------------------------------------------
+
+    def submit(self, job: Job, *, role: bool = False) -> None:
+        """Have ``job`` run by some thread of the crew, soon; later if all are busy.
+
+        :param role: start a thread for it even beyond the limit: a loop without a leader, or a leader
+            without a standby, would wait for handlers to end.
+        :raises RuntimeError: if a thread is needed and the system has none left.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            if self._spare > 0 or (len(self._threads) >= self._limit and not role):
+                self._spare -= 1
+                self._jobs.put(job)
+                return
+            thread = threading.Thread(
+                target=self._run, args=(job,), name=f"resource_server-{next(_numbers)}", daemon=True
+            )
+            self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._threads.discard(thread)
+                others = len(self._threads) > ROLES
+                if others:
+                    self._spare -= 1
+            if role or not others:
+                raise
+            # No thread to be had: one of those that run takes the job when it is done.
+            self._jobs.put(job)
+
+    def close(self) -> None:
+        """Let every thread end as soon as its present job has; jobs that wait are dropped."""
+        with self._lock:
+            self._closed = True
+            for _ in self._threads:
+                self._jobs.put(None)
+
+    def join(self, deadline: float) -> bool:
+        """Wait until all threads have ended, at most until ``deadline`` (``time.monotonic`` seconds).
+
+        :returns: whether they have. The calling thread, if it is of the crew, does not count.
+        """
+        this = threading.current_thread()
+        with self._lock:
+            threads = [thread for thread in self._threads if thread is not this]
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def includes_caller(self) -> bool:
+        """Whether the calling thread is one of the crew."""
+        return threading.current_thread() in self._threads
+
+    @property
+    def size(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    # -- the crew's own threads ------------------------------------------------------------
+
+    def _run(self, job: Job | None) -> None:
+        """Do jobs until there is none for a while. Whatever a job raises is logged and ends nothing."""
+        while job is not None:
+            try:
+                job()
+            except BaseException:
+                log.exception("A job of the server failed; this is a defect of resource_server.")
+            # A job holds its request; waiting must not keep that alive.
+            job = None
+            job = self._next()
+        with self._lock:
+            self._threads.discard(threading.current_thread())
+
+    def _next(self) -> Job | None:
+        """The next job, or None when this thread shall end."""
+        with self._lock:
+            if self._closed:
+                return None
+            self._spare += 1
+        while True:
+            try:
+                return self._jobs.get(timeout=IDLE)
+            except Empty:
+                with self._lock:
+                    # Otherwise a job has been counted on this thread and is about to arrive.
+                    if self._spare > 0:
+                        self._spare -= 1
+                        return None

@@ -1,0 +1,439 @@
+"""One selector and everything that hangs on it: accept, read, write, deadlines, wake-up.
+
+**Leading is a role.** Exactly one thread leads at any time: the one that holds ``lead_lock``. The leader
+waits on the selector, reads, parses and writes, and runs quick handlers itself. While it runs one it
+lays the lead down (releases the lock) and takes it up again afterwards, without waiting. The standby
+looks every few milliseconds; if the lead has been lying there for ``TAKE_OVER``, it takes it up and goes
+on with whatever was still to be served. The old leader finds the lock taken when its handler returns:
+it finishes that request as a worker would, and joins the crew.
+
+**Who may touch what.**
+
+- ``lead_lock`` guards the selector, ``connections``, ``_ready``, the deadlines and every connection that is
+  not WORKING. The methods of the group "leader" are called holding it.
+- ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
+- ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or flags: written by
+  one side, read by the other, and harmless when read a moment late.
+
+Deadlines are attributes of connections; a sweep, at most every ``_tick`` seconds and not at all while
+nothing can expire, finds those that have passed. An idle server waits in the selector without end.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import logging
+import math
+import selectors
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from ..headers import format_date
+from .connection import Connection, Endpoint, State
+from .tls import TLSSocket
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from ..protocol.grammar import Limits
+    from ..request import Request
+    from .crew import Crew
+    from .listener import Listener
+
+log = logging.getLogger("resource_server")
+
+#: Seconds a handler may keep the lead.
+TAKE_OVER = 0.005
+#: Rounds of ``TAKE_OVER`` seconds without a handler after which the standby sleeps until it is woken.
+QUIET_ROUNDS = 20
+#: Connections beyond the maximum that are told so; further ones are cut without a word.
+MAX_REFUSALS = 64
+#: Seconds between log lines about the same trouble.
+LOG_EVERY = 60.0
+#: A selector of the `select` kind takes no descriptor beyond this.
+SELECT_SIZE = 1024
+
+_READ = selectors.EVENT_READ
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 29\r\nRetry-After: 1\r\nConnection: close\r\n\r\nThe server is fully occupied."
+)
+
+
+class Source(Protocol):
+    """What the loop serves when the selector reports it, or when it was posted (mask 0)."""
+
+    def on_event(self, mask: int) -> bool:
+        """Do what there is to do; tell whether the caller still leads."""
+
+
+class Loop:
+    """The connections of one server.
+
+    :param resolve: gives the endpoint that answers a request.
+    :param crew: runs what may take long.
+    :param max_connections: beyond it clients get 503.
+    :param inline: whether the leader runs handlers; otherwise each is handed to a worker.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[Request], Endpoint],
+        limits: Limits,
+        crew: Crew,
+        *,
+        max_connections: int,
+        inline: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.resolve = resolve
+        self.limits = limits
+        self.crew = crew
+        self.inline = inline
+        #: the context for connections that come from now on
+        self.tls = tls
+        #: whether each response is its connection's last
+        self.stopping = False
+        #: set when the last connection is gone and everything is closed
+        self.ended = threading.Event()
+        self.lead_lock = threading.Lock()
+        self.lead_lock.acquire()
+        #: the endpoint that runs while the lead lies there, and since when (``time.perf_counter``)
+        self.running: Endpoint | None = None
+        self.started = 0.0
+        self.standby_asleep = False
+        self._alarm = threading.Lock()
+        self._alarm.acquire()
+        #: ``time.monotonic``, read once per round of events
+        self.now = time.monotonic()
+        self.connections: set[Connection] = set()
+        self._listeners: list[Listener] = []
+        self._max_connections = max_connections
+        self._refused = 0
+        self._deadline = math.inf
+        self._next_sweep = math.inf
+        self._tick = min(1.0, min(limits.head, limits.body_idle, limits.closing, limits.write) / 4)
+        self._paused = False
+        self._logged: dict[str, float] = {}
+        self._ready: collections.deque[tuple[Source, int]] = collections.deque()
+        self._date = (0, b"")
+        self._door_lock = threading.Lock()
+        self._door: list[Source] = []
+        self._door_closed = False
+        self._signalled = False
+        self._selector = selectors.DefaultSelector()
+        self._max_descriptor = (
+            SELECT_SIZE if isinstance(self._selector, selectors.SelectSelector) else math.inf
+        )
+        self._waker, self._wake_end = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake_end.setblocking(False)
+        self._selector.register(self._wake_end, _READ, _Door(self))
+
+    # -- any thread ------------------------------------------------------------------------
+
+    def post(self, source: Source) -> bool:
+        """Have the leader serve ``source`` soon; this is how a connection comes back to the loop.
+
+        :returns: False when the loop has ended, and the source is still the caller's.
+        """
+        with self._door_lock:
+            if self._door_closed:
+                return False
+            self._door.append(source)
+            if not self._signalled:
+                self._signalled = True
+                # Within the lock, so that the descriptor cannot have become another file's.
+                self._waker.send(b"\0")
+        return True
+
+    def date_line(self) -> bytes:
+        """The Date field of a response sent now (RFC 9110 §6.6.1), with its CRLF."""
+        second, line = self._date
+        now = int(time.time())
+        if now != second:
+            line = f"Date: {format_date(now)}\r\n".encode()
+            self._date = (now, line)
+        return line
+
+    def wake_standby(self) -> None:
+        """Have the standby watch, as a handler has begun."""
+        self.standby_asleep = False
+        try:
+            self._alarm.release()
+        except RuntimeError:
+            # Another thread has woken it already.
+            pass
+
+    def stop(self, deadline: float) -> None:
+        """Accept nothing more, close what is idle, and end when the rest is done.
+
+        :param deadline: ``time.monotonic`` seconds, when to cut off what is still under way.
+        """
+        self.post(_Stop(self, deadline))
+
+    # -- the standby -----------------------------------------------------------------------
+
+    def stand_by(self) -> None:
+        """A job of the crew: watch the leader, and lead when a handler keeps the lead for too long."""
+        quiet = 0
+        while not self.ended.is_set():
+            if quiet < QUIET_ROUNDS:
+                self._alarm.acquire(timeout=TAKE_OVER)
+            elif self._sleep():
+                quiet = 0
+                continue
+            else:
+                break
+            if self.lead_lock.locked():
+                quiet += 1
+                continue
+            quiet = 0
+            if time.perf_counter() - self.started < TAKE_OVER:
+                continue
+            if self.lead_lock.acquire(False):
+                break
+        else:
+            return
+        self._take_over()
+
+    def _sleep(self) -> bool:
+        """Wait until a handler has begun; False if this thread has got the lead instead.
+
+        The leader lays the lead down before it looks at ``standby_asleep``; the standby sets that before it
+        looks for the lead. So one of the two sees the other, whichever comes first.
+        """
+        self.standby_asleep = True
+        if self.lead_lock.acquire(False):
+            self.standby_asleep = False
+            return False
+        self._alarm.acquire()
+        return True
+
+    def _take_over(self) -> None:
+        """This thread has the lead of one that is still inside a handler."""
+        endpoint = self.running
+        if endpoint is not None:
+            # Others may be waiting for the same route already.
+            endpoint.slow = True
+            endpoint.mean = max(endpoint.mean, TAKE_OVER)
+        try:
+            self.crew.submit(self.stand_by, role=True)
+        except RuntimeError as error:
+            log.error("No thread could be started to stand by: %s", error)
+        self.lead()
+
+    # -- the leader ------------------------------------------------------------------------
+
+    def lead(self) -> None:
+        """A job of the crew, which holds ``lead_lock``: serve until the lead is lost or the loop has ended."""
+        ready = self._ready
+        source: Source | None = None
+        while True:
+            try:
+                # What becomes ready meanwhile has to wait for a look at the selector.
+                for _ in range(len(ready)):
+                    source, mask = ready.popleft()
+                    if not source.on_event(mask):
+                        return
+                source = None
+                if self.stopping and self._may_end():
+                    break
+                self._wait()
+            except Exception:
+                log.exception("The loop failed; this is a defect of resource_server.")
+                if isinstance(source, Connection):
+                    source.close()
+        self._end()
+
+    def _wait(self) -> None:
+        """Wait for events or the next deadline, and put what is to be served into ``_ready``."""
+        timeout: float | None
+        if self._ready:
+            timeout = 0.0
+        elif self._next_sweep == math.inf:
+            timeout = None
+        else:
+            timeout = max(0.0, self._next_sweep - time.monotonic())
+        events = self._selector.select(timeout)
+        self.now = now = time.monotonic()
+        if events:
+            # Whatever happens now may set a deadline.
+            self._next_sweep = min(self._next_sweep, now + self._tick)
+            ready = self._ready
+            for key, mask in events:
+                ready.append((key.data, mask))
+        if now >= self._next_sweep:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Call ``expire`` of the connections whose deadline has passed; find out when to look again."""
+        now = self.now
+        if self._paused:
+            self._paused = False
+            for listener in self._listeners:
+                self._selector.register(listener.sock, _READ, listener)
+        earliest = math.inf
+        for connection in list(self.connections):
+            if connection.state is State.WORKING:
+                continue
+            if connection.deadline <= now:
+                connection.expire()
+            earliest = min(earliest, connection.deadline)
+        earliest = min(earliest, self._deadline)
+        self._next_sweep = max(now + self._tick, earliest) if earliest < math.inf else math.inf
+
+    def resume(self, connection: Connection) -> None:
+        """Serve a connection that holds another request, after the others."""
+        connection.state = State.RESUMING
+        self._ready.append((connection, 0))
+
+    def watch(self, connection: Connection, before: int, events: int) -> None:
+        """Have the selector report ``events`` of a connection; 0 for none."""
+        descriptor = connection.sock.fileno()
+        if not before:
+            self._selector.register(descriptor, events, connection)
+        elif events:
+            self._selector.modify(descriptor, events, connection)
+        else:
+            self._selector.unregister(descriptor)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is being closed."""
+        self.connections.discard(connection)
+
+    # -- the leader: accepting -------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> None:
+        """Accept connections from here. Before the loop is led, or by the leader."""
+        self._listeners.append(listener)
+        self._selector.register(listener.sock, _READ, listener)
+
+    def admit(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        """Take in a connection that was just accepted, or refuse it."""
+        try:
+            sock.setblocking(False)
+            if listener.is_tcp:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            crowded = len(self.connections) >= self._max_connections
+            if crowded or sock.fileno() >= self._max_descriptor:
+                self._refuse(sock, peer, listener)
+                return
+            context = self.tls
+            wrapped = sock if context is None else TLSSocket(context, sock)
+        except (OSError, ValueError) as error:
+            # It has gone already.
+            log.debug("A connection from %s was lost: %s", peer[0], error)
+            sock.close()
+            return
+        connection = Connection(self, wrapped, peer, listener.address)
+        self.connections.add(connection)
+        connection.open()
+
+    def _refuse(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        """Tell a client that there is no room; over TLS, where that would take a handshake, just close."""
+        self.log_seldom("There are %d connections; more are refused.", len(self.connections))
+        if self.tls is not None or len(self.connections) >= self._max_connections + MAX_REFUSALS:
+            sock.close()
+            return
+        connection = Connection(self, sock, peer, listener.address)
+        self.connections.add(connection)
+        connection.turn_away(_REFUSAL)
+
+    def pause_accepting(self, error: OSError) -> None:
+        """Out of descriptors or memory: let connections wait in the backlog for a moment."""
+        self.log_seldom("Accepting pauses: %s.", error.strerror or errno.errorcode[error.errno or 0])
+        if self._paused:
+            return
+        self._paused = True
+        for listener in self._listeners:
+            self._selector.unregister(listener.sock)
+        self._next_sweep = self.now + self._tick
+
+    def log_seldom(self, message: str, *arguments: object) -> None:
+        """Log a warning, but not again within a minute."""
+        if self.now - self._logged.get(message, -math.inf) >= LOG_EVERY:
+            self._logged[message] = self.now
+            log.warning(message, *arguments)
+
+    # -- the leader: stopping --------------------------------------------------------------
+
+    def begin_stop(self, deadline: float) -> None:
+        """Stop accepting and close what is idle; a second call may only bring the deadline forward."""
+        self._deadline = min(self._deadline, deadline)
+        self._next_sweep = self.now
+        if self.stopping:
+            return
+        self.stopping = True
+        for listener in self._listeners:
+            if not self._paused:
+                self._selector.unregister(listener.sock)
+            listener.close()
+        self._listeners.clear()
+        self._paused = False
+        for connection in list(self.connections):
+            if connection.idle:
+                connection.close()
+
+    def _may_end(self) -> bool:
+        if self.connections and time.monotonic() >= self._deadline:
+            for connection in list(self.connections):
+                connection.close()
+        return not self.connections
+
+    def give_up(self) -> None:
+        """End a loop that nobody could be found to lead."""
+        self.begin_stop(self.now)
+        self._end()
+
+    def _end(self) -> None:
+        """Close everything that is the loop's; the leader's last deed."""
+        with self._door_lock:
+            self._door_closed = True
+            left, self._door = self._door, []
+            self._waker.close()
+            self._wake_end.close()
+        self._selector.close()
+        for source in left:
+            source.on_event(0)
+        self.ended.set()
+        self.wake_standby()
+        self.crew.close()
+
+    def enter(self) -> None:
+        """The door was signalled: serve what was posted."""
+        with self._door_lock:
+            self._wake_end.recv(16)
+            posted, self._door = self._door, []
+            self._signalled = False
+        for source in posted:
+            self._ready.append((source, 0))
+
+
+class _Door:
+    """What the selector reports when something was posted."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def on_event(self, _mask: int) -> bool:
+        """Let it in."""
+        self._loop.enter()
+        return True
+
+
+class _Stop:
+    """The wish to stop, on its way through the door."""
+
+    def __init__(self, loop: Loop, deadline: float) -> None:
+        self._loop = loop
+        self._deadline = deadline
+
+    def on_event(self, _mask: int) -> bool:
+        """Begin."""
+        self._loop.begin_stop(self._deadline)
+        return True

@@ -1,0 +1,144 @@
+"""A connection as the thread that owns it may use it: blocking, with deadlines.
+
+The loop owns a connection while it is read, written or idle; the thread that handles its request owns
+it meanwhile. The methods here are for that thread, and for nobody else unless they say so.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import Disconnected, RequestTimeout
+
+if TYPE_CHECKING:
+    from ..headers import Headers
+    from ..protocol.grammar import Limits
+    from ..protocol.http1 import HTTP1
+    from .tls import TLSSocket
+
+RECEIVE_SIZE = 65536
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+
+class Wire:
+    """A socket, its protocol, and how to wait for both without the loop."""
+
+    __slots__ = ("_io", "broken", "http", "limits", "sock")
+
+    def __init__(self, sock: socket.socket | TLSSocket, http: HTTP1, limits: Limits) -> None:
+        self.sock = sock
+        self.http = http
+        self.limits = limits
+        #: the other side is gone, or has to be cut off
+        self.broken = False
+        # Held by the owner around what it does with the socket, so that `abandon` does not close it
+        # (and let another file have its descriptor) in the middle of that.
+        self._io = threading.Lock()
+
+    # -- the owner -------------------------------------------------------------------------
+
+    def send_all(self, data: bytes) -> None:
+        """Send ``data``, waiting as long as the client takes some of it every ``limits.write`` seconds.
+
+        :raises Disconnected: when the client has gone, or takes nothing for too long.
+        """
+        view = memoryview(data)
+        with self._io:
+            while view:
+                if self.broken:
+                    raise Disconnected("The client has gone.")
+                try:
+                    view = view[self.sock.send(view) :]
+                except BlockingIOError:
+                    if not self._ready(_WRITE, self.limits.write):
+                        self.broken = True
+                        raise Disconnected("The client takes nothing of its response.") from None
+                except OSError as error:
+                    self.broken = True
+                    raise Disconnected("The client has gone.") from error
+
+    def receive_some(self, timeout: float) -> bytes:
+        """What the client sends next; b"" when it has ended its side.
+
+        :param timeout: seconds.
+        :raises RequestTimeout: when nothing comes in time.
+        :raises Disconnected: when the connection is broken.
+        """
+        deadline = time.monotonic() + timeout
+        with self._io:
+            while True:
+                if self.broken:
+                    raise Disconnected("The client has gone.")
+                try:
+                    return self.sock.recv(RECEIVE_SIZE)
+                except BlockingIOError:
+                    if not self._ready(_READ, deadline - time.monotonic()):
+                        raise RequestTimeout("The body comes too slowly.") from None
+                except OSError as error:
+                    self.broken = True
+                    raise Disconnected("The client has gone.") from error
+
+    def _ready(self, events: int, timeout: float) -> bool:
+        """Wait until the socket is ready, or shut down; False after ``timeout`` seconds."""
+        events = getattr(self.sock, "wants", events)
+        descriptor = self.sock.fileno()
+        if descriptor < 0:
+            return True
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN if events == _READ else select.POLLOUT)
+            return bool(poll.poll(max(0.0, timeout) * 1000))
+        readers, writers = ([descriptor], []) if events == _READ else ([], [descriptor])
+        return any(select.select(readers, writers, writers, max(0.0, timeout)))
+
+    def send_interim(self, status_code: int, headers: Headers) -> None:
+        """Send a 1xx response ahead of the final one.
+
+        :raises ValueError: for a status that is not an interim one.
+        :raises Disconnected: when the client has gone.
+        """
+        self.send_all(self.http.interim(status_code, headers))
+
+    # -- any thread ------------------------------------------------------------------------
+
+    def disconnected(self) -> bool:
+        """Whether the client has closed its side. One that only half-closed, to wait for its answer,
+        looks the same until something is sent to it."""
+        if self.broken:
+            return True
+        descriptor = self.sock.fileno()
+        if descriptor < 0:
+            return True
+        if hasattr(select, "POLLRDHUP"):
+            poll = select.poll()
+            poll.register(descriptor, select.POLLRDHUP)
+            return bool(poll.poll(0))
+        return self._peeks_end(descriptor)
+
+    def _peeks_end(self, descriptor: int) -> bool:
+        # Without POLLRDHUP the end shows only once everything before it has been read.
+        readable, _, _ = select.select([descriptor], [], [], 0)
+        if not readable or not isinstance(self.sock, socket.socket):
+            return False
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK) == b""
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
+
+    def abandon(self) -> None:
+        """Cut the connection off under a handler that does not end: what it does next with it fails.
+
+        By the thread that leads, which has taken the socket out of the selector."""
+        self.broken = True
+        try:
+            # Wakes the owner where it waits for the socket, so that the lock becomes free.
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        with self._io:
+            self.sock.close()

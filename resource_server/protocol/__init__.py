@@ -1,0 +1,1 @@
+"""Bytes to messages and back: no socket, thread, clock or file in here."""

@@ -1,0 +1,474 @@
+"""The request: what the client sent, each part read when it is first asked for.
+
+A request is made for every exchange, so making one costs a few assignments. Everything else is an
+attribute that fills itself: a slot that is empty falls through to `Request.__getattr__`, which
+computes the value by the table `_COMPUTED`, keeps it in the slot and is not asked again. What a
+client can get wrong is found at that moment, and raised as the error it should be answered with.
+
+A request belongs to one thread at a time: the one that handles it.
+"""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+from .errors import BadRequest, FieldError, UnsupportedMediaType
+from .headers import Headers, parse_cookies, parse_list, parse_parameters
+
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import SimpleNamespace
+    from typing import IO, Any, Protocol, Self
+
+    from .headers import HeadersLike
+
+    class Exchange(Protocol):
+        """What the engine lets a request ask of its connection; any thread may call it."""
+
+        def disconnected(self) -> bool:
+            """Tell whether the client has left."""
+
+        def send_interim(self, status_code: int, headers: Headers, /) -> None:
+            """Send an interim response now."""
+
+
+# A query or form with more pairs is an attack on the dictionary, not a form.
+MAX_PARAMETERS = 1000
+# More digits than the length of anything that can be stored.
+MAX_LENGTH_DIGITS = 19
+
+_find_bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+# RFC 3986 §3.2.2 host (a name, an IPv4 address, or an IP literal) and §3.2.3 port.
+_is_authority = re.compile(
+    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?"
+    r"|\[(?:[0-9A-Fa-f:.]+|v[0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\](?::[0-9]*)?"
+).fullmatch
+# What quoting leaves alone in a target made by hand: all that RFC 3986 §2.2 reserves, and escapes.
+_TARGET_CHARACTERS = "/?:@!$&'()*+,;=[]~%"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# The encodings that a client may name. Python has many more, some slow, some no character sets,
+# and it remembers each unknown name it is asked for, which a client could use to fill the memory.
+_CHARSET_NAMES = """
+utf-8 utf8 utf-16 utf-16le utf-16be utf-32 utf-32le utf-32be us-ascii ascii latin1
+iso-8859-1 iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7 iso-8859-8
+iso-8859-9 iso-8859-10 iso-8859-11 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16
+windows-1250 windows-1251 windows-1252 windows-1253 windows-1254 windows-1255 windows-1256
+windows-1257 windows-1258 koi8-r koi8-u macintosh
+big5 euc-jp euc-kr gb18030 gb2312 gbk iso-2022-jp iso-2022-kr shift_jis
+"""
+CHARSETS = frozenset(_CHARSET_NAMES.split())
+
+_message_codecs: dict[str, Callable[[bytes], object]] = {}
+
+
+def register_message_codec(content_type: str, decode: Callable[[bytes], object]) -> None:
+    """Let `Request.message` decode bodies of a media type with `decode`.
+
+    `decode` takes the whole body and raises ValueError for one that is malformed.
+    """
+    _message_codecs[content_type.lower()] = decode
+
+
+def percent_decode(text: str) -> str:
+    """Return a component of a URI with its escapes decoded as UTF-8 (RFC 3986 §2.1, §2.5).
+
+    Raises BadRequest for a ``%`` without two hexadecimal digits and for what is not UTF-8.
+    """
+    if "%" not in text:
+        return text
+    if _find_bad_escape(text):
+        raise BadRequest("malformed percent-encoding")
+    try:
+        return unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest("percent-encoded text is not UTF-8") from error
+
+
+def parse_query(text: str) -> dict[str, list[str]]:
+    """Return the pairs of a query or form (WHATWG URL §5.1): the values of each name, in order.
+
+    ``&`` alone separates pairs, ``+`` is a space, blank values are kept. Raises BadRequest for
+    malformed escapes and for more than `MAX_PARAMETERS` pairs.
+    """
+    pairs: dict[str, list[str]] = {}
+    if not text:
+        return pairs
+    if text.count("&") >= MAX_PARAMETERS:
+        raise BadRequest(f"more than {MAX_PARAMETERS} parameters")
+    for pair in text.split("&"):
+        if not pair:
+            continue
+        name, _, value = pair.partition("=")
+        if "+" in pair or "%" in pair:
+            name = percent_decode(name.replace("+", " "))
+            value = percent_decode(value.replace("+", " "))
+        pairs.setdefault(name, []).append(value)
+    return pairs
+
+
+class Request:
+    """What a client sent.
+
+    By hand: `addr` is (host, port) of the client; `path` the absolute path, which may go on with
+    ``?query#fragment`` and whose characters that no URI has are percent-encoded; `params` (names to
+    a value or values) and `fragment` replace those of the path; `headers` is anything that Headers
+    is made of; `stream` a binary file with the body.
+    """
+
+    __slots__ = {
+        "_content": "the body, once read",
+        "_fields": "the header lines as received",
+        "_form": "what form() returns",
+        "_json": "what json() returns",
+        "_message": "what message() returns",
+        "charset": "the charset parameter of Content-Type, lower case, or 'utf-8'",
+        "client_address": "(host, port) of the client",
+        "content_length": "bytes of the body as declared, or None",
+        "content_type": "the media type of the body in lower case, or ''",
+        "cookies": "the cookies by name",
+        "exchange": "the connection's side of the request, set by the engine, or None",
+        "fragment": "the fragment, which only a request made by hand has",
+        "headers": "the header fields",
+        "host": "the authority that the client asks, as sent: 'name' or 'name:port', or ''",
+        "http_version": "'1.0' or '1.1'",
+        "matches": "what the wildcards of the route matched, by name",
+        "method": "the method, as sent",
+        "params": "the decoded query: the values of each name",
+        "path": "the path, percent-decoded",
+        "query": "the decoded query: the first value of each name",
+        "query_string": "the query as sent, without '?'",
+        "raw_path": "the path as sent",
+        "remote": "the host of the client, '' if there is none",
+        "scheme": "'http' or 'https'",
+        "server_address": "(host, port) at which the server was reached",
+        "state": "a namespace for middlewares",
+        "stream": "a binary file from which the body is read",
+        "target": "the request target as sent: path and query, or '*'",
+        "trailers": "the fields after a chunked body, once it has been read",
+        "upgrade": "the protocols that the client offers to change to, in lower case",
+        "url": "the absolute URL",
+        "version": "10 for HTTP/1.0, 11 for HTTP/1.1",
+    }
+
+    _content: bytes
+    _fields: bytes
+    _form: dict[str, list[str]]
+    _json: Any
+    _message: Any
+    charset: str
+    client_address: tuple[str, int]
+    content_length: int | None
+    content_type: str
+    cookies: dict[str, str]
+    exchange: Exchange | None
+    fragment: str
+    headers: Headers
+    host: str
+    http_version: str
+    matches: dict[str, Any]
+    method: str
+    params: dict[str, list[str]]
+    path: str
+    query: dict[str, str]
+    query_string: str
+    raw_path: str
+    remote: str
+    scheme: str
+    server_address: tuple[str, int]
+    state: SimpleNamespace
+    stream: IO[bytes]
+    target: str
+    trailers: Headers
+    upgrade: tuple[str, ...]
+    url: str
+    version: int
+
+    def __init__(
+        self,
+        addr: tuple[str, int],
+        method: str,
+        path: str,
+        params: Mapping[str, str | Sequence[str]] | None = None,
+        fragment: str = "",
+        headers: HeadersLike | None = None,
+        stream: IO[bytes] | None = None,
+    ) -> None:
+        target, _, tail = path.partition("#")
+        target = quote(target, safe=_TARGET_CHARACTERS)
+        if params is not None:
+            self.params = {
+                name: [value] if isinstance(value, str) else list(value)
+                for name, value in params.items()
+            }
+            if params and "?" not in target:
+                target += "?" + urlencode(self.params, doseq=True)
+        self.client_address = addr
+        self.method = method
+        self.target = target
+        self.raw_path = target.partition("?")[0]
+        self.fragment = fragment or tail
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.version = 11
+        if stream is not None:
+            self.stream = stream
+
+    @classmethod
+    def received(
+        cls,
+        client_address: tuple[str, int],
+        method: str,
+        target: str,
+        fields: bytes,
+        version: int,
+        host: str,
+    ) -> Self:
+        """Return the request of a head that the protocol has validated.
+
+        `target` is in origin-form or ``*``, `fields` is a block for Headers.parse, `version` is
+        10 or 11, `host` a valid authority or "".
+        """
+        self = cls.__new__(cls)
+        self.client_address = client_address
+        self.method = method
+        self.target = target
+        self.raw_path = target.partition("?")[0] if "?" in target else target
+        self._fields = fields
+        self.version = version
+        self.host = host
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            compute = _COMPUTED.get(name)
+            if compute is None:
+                raise AttributeError(f"a Request has no attribute {name!r}", name=name, obj=self)
+            value = compute(self)
+            setattr(self, name, value)
+            return value
+
+    def __repr__(self) -> str:
+        return f"<Request {ascii(self.method)[1:-1]} {ascii(self.target)[1:-1]}>"
+
+    # The body.
+
+    def body(self) -> bytes:
+        """Return the whole body; it is read once."""
+        return self._content
+
+    def text(self) -> str:
+        """Return the body as text in its charset; raises BadRequest when it is not."""
+        try:
+            return self.body().decode(self.charset)
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"the body is not text in {self.charset}") from error
+
+    def json(self) -> Any:
+        """Return the value of a JSON body (RFC 8259), which is UTF-8 whatever its type says.
+
+        Raises BadRequest, with the position, for anything that is not JSON; NaN and Infinity are
+        not.
+        """
+        return self._json
+
+    def form(self) -> dict[str, list[str]]:
+        """Return the values of each name of an ``application/x-www-form-urlencoded`` body.
+
+        Raises UnsupportedMediaType for another type, BadRequest for a malformed form.
+        """
+        return self._form
+
+    def message(self) -> Any:
+        """Return the body decoded by the codec of its type (see `register_message_codec`).
+
+        Raises UnsupportedMediaType for a type without codec, BadRequest for a malformed body.
+        """
+        return self._message
+
+    # The connection.
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client has left."""
+        return self.exchange is not None and self.exchange.disconnected()
+
+    def send_interim(self, status_code: int, headers: HeadersLike | None = None) -> None:
+        """Send an interim response, for instance 103 Early Hints, before the response itself.
+
+        Nothing is sent to an HTTP/1.0 client, which could not understand it (RFC 9110 §15.2).
+        Raises ValueError for a status that is not interim, or 101, which ends the exchange.
+        """
+        if not 100 <= status_code <= 199 or status_code == 101:
+            raise ValueError(f"{status_code!r} is not the status of an interim response")
+        fields = Headers(headers)
+        if self.exchange is not None and self.version > 10:
+            self.exchange.send_interim(status_code, fields)
+
+
+def _decoded_path(request: Request) -> str:
+    if not request.raw_path.isascii():
+        raise BadRequest("the path holds characters that must be percent-encoded")
+    return percent_decode(request.raw_path)
+
+
+def _params(request: Request) -> dict[str, list[str]]:
+    if not request.query_string.isascii():
+        raise BadRequest("the query holds characters that must be percent-encoded")
+    return parse_query(request.query_string)
+
+
+def _cookies(request: Request) -> dict[str, str]:
+    try:
+        return parse_cookies(request.headers.get("cookie", ""))
+    except FieldError as error:
+        raise BadRequest(f"malformed Cookie: {error}") from error
+
+
+def _charset(request: Request) -> str:
+    value = request.headers.get("content-type", "")
+    if ";" not in value:
+        return "utf-8"
+    try:
+        charset = parse_parameters(value)[1].get("charset", "utf-8").lower()
+    except FieldError as error:
+        raise BadRequest(f"malformed Content-Type: {error}") from error
+    if charset not in CHARSETS:
+        raise BadRequest(f"unknown charset {charset[:40]!a}")
+    return charset
+
+
+def _content_length(request: Request) -> int | None:
+    value = request.headers.get("content-length")
+    if value is None:
+        return None
+    # RFC 9110 §8.6: digits and nothing else.
+    if not (value.isascii() and value.isdigit()) or len(value) > MAX_LENGTH_DIGITS:
+        raise BadRequest("malformed Content-Length")
+    return int(value)
+
+
+def _host(request: Request) -> str:
+    host = request.headers.get("host", "")
+    if not _is_authority(host):
+        raise BadRequest("malformed Host")
+    return host
+
+
+def _url(request: Request) -> str:
+    host = request.host or _authority(request.server_address, request.scheme)
+    # RFC 9112 §3.3: the URI of the asterisk-form has neither path nor query.
+    target = "" if request.target == "*" else request.target
+    return f"{request.scheme}://{host}{target}"
+
+
+def _authority(address: object, scheme: str) -> str:
+    """Return host and port of a socket's address as a URL has them (RFC 3986 §3.2)."""
+    if not isinstance(address, tuple) or not address[0]:
+        return "localhost"
+    host, port = address[:2]
+    if ":" in host:
+        host = f"[{host.partition('%')[0]}]"
+    return str(host) if port == _DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
+
+
+def _remote(request: Request) -> str:
+    address: object = request.client_address
+    return str(address[0]) if isinstance(address, tuple) and address else ""
+
+
+def _upgrade(request: Request) -> tuple[str, ...]:
+    # RFC 9110 §7.8: only with the connection option, and never from HTTP/1.0.
+    if request.version < 11 or "upgrade" not in request.headers:
+        return ()
+    try:
+        options = parse_list(request.headers.get("connection", "").lower())
+        offered = parse_list(request.headers["upgrade"].lower())
+    except FieldError:
+        return ()
+    return tuple(offered) if "upgrade" in options else ()
+
+
+def _state(_: Request) -> SimpleNamespace:
+    from types import SimpleNamespace
+
+    return SimpleNamespace()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parsed_json(request: Request) -> object:
+    from json import JSONDecodeError, loads
+
+    content = request.body()
+    if not content:
+        raise BadRequest("the body is empty where JSON is expected")
+    try:
+        # RFC 8259 §8.1: UTF-8; a byte order mark may be ignored.
+        return loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise BadRequest(f"malformed JSON at {where}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"malformed JSON: byte {error.start} is not UTF-8") from error
+    except ValueError as error:
+        raise BadRequest(f"malformed JSON: {error}") from error
+    except RecursionError as error:
+        raise BadRequest("malformed JSON: nested too deeply") from error
+
+
+def _parsed_form(request: Request) -> dict[str, list[str]]:
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise UnsupportedMediaType("expected a body of type application/x-www-form-urlencoded")
+    try:
+        # The form's encoding is UTF-8 whatever its type says (WHATWG URL §5.1).
+        text = request.body().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest("the form is not UTF-8") from error
+    return parse_query(text)
+
+
+def _decoded_message(request: Request) -> object:
+    decode = _message_codecs.get(request.content_type)
+    if decode is None:
+        raise UnsupportedMediaType("the body is of a type that is not understood here")
+    try:
+        return decode(request.body())
+    except ValueError as error:
+        raise BadRequest("malformed message") from error
+
+
+_COMPUTED: dict[str, Callable[[Request], object]] = {
+    "_content": lambda request: request.stream.read(),
+    "_form": _parsed_form,
+    "_json": _parsed_json,
+    "_message": _decoded_message,
+    "charset": _charset,
+    "content_length": _content_length,
+    "content_type": lambda request: (
+        request.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
+    ),
+    "cookies": _cookies,
+    "exchange": lambda _: None,
+    "fragment": lambda _: "",
+    "headers": lambda request: Headers.parse(request._fields),
+    "host": _host,
+    "http_version": lambda request: f"{request.version // 10}.{request.version % 10}",
+    "matches": lambda _: {},
+    "params": _params,
+    "path": _decoded_path,
+    "query": lambda request: {name: values[0] for name, values in request.params.items()},
+    "query_string": lambda request: request.target.partition("?")[2],
+    "remote": _remote,
+    "scheme": lambda _: "http",
+    "server_address": lambda _: ("", 0),
+    "state": _state,
+    "stream": lambda _: BytesIO(),
+    "trailers": lambda _: Headers(),
+    "upgrade": _upgrade,
+    "url": _url,
+}

@@ -1,0 +1,1 @@
+"""Which callable answers a request: patterns, resources and the router; no sockets."""

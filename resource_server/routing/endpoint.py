@@ -1,0 +1,304 @@
+"""An endpoint: a handler inside its middlewares, which gives a response whatever happens.
+
+Scopes are nested as Routers are mounted. Around a route lie, from the inside: its own middlewares,
+those of its resource, then those of each scope outwards. Every layer sees a Response from the one
+inside it when that returned or raised an HTTPError or Redirect, or an exception that an error
+handler takes; any other exception passes through all layers, is logged and answered with 500.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+from ..errors import HTTPError, InternalServerError, NotFound, RegistrationError
+from ..response import Response, error_response, to_response
+from .resource import RouteOptions
+
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from ..request import Request
+    from ..response import Handler, Middleware
+    from .resource import Callback
+
+ErrorHandler: TypeAlias = Callable[["Request", "Any"], object]
+
+logger = logging.getLogger("resource_server")
+
+
+def printable(text: str) -> str:
+    """Return `text` with whatever a terminal might act upon, or not show, as escapes."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def log_failure(request: Request, what: str, error: BaseException) -> None:
+    """Log an exception that nobody took, with its traceback."""
+    method, path = printable(request.method), printable(request.raw_path)
+    logger.error("%s %s: %s", method, path, what, exc_info=error)
+
+
+def _default_response(request: Request, error: HTTPError) -> Response:
+    return error_response(error, request.headers.get("accept"))
+
+
+class ErrorHandlers:
+    """The error handlers of one Router. `add` replaces the tables, so any thread may `find`."""
+
+    __slots__ = ("_by_class", "_by_status")
+
+    def __init__(self) -> None:
+        self._by_class: dict[type, ErrorHandler] = {}
+        self._by_status: dict[int, ErrorHandler] = {}
+
+    def add(self, key: int | type[BaseException], handler: ErrorHandler) -> None:
+        """Keep the handler of a status or exception class; raises RegistrationError."""
+        if not callable(handler):
+            raise RegistrationError(
+                f"an error handler is a function (request, error), not {handler!r}"
+            )
+        if isinstance(key, type) and issubclass(key, BaseException):
+            self._by_class = {**self._by_class, key: handler}
+        elif isinstance(key, int) and not isinstance(key, bool) and 400 <= key <= 599:
+            self._by_status = {**self._by_status, int(key): handler}
+        else:
+            raise RegistrationError(
+                "an error handler is for a status from 400 to 599 or an exception class,"
+                f" not {key!r}"
+            )
+
+    def find(self, error: BaseException) -> ErrorHandler | None:
+        """Return the handler of the most specific class, else of the status, or None.
+
+        A status is more specific than what HTTPError derives from, so that a handler for Exception
+        leaves 404 to the handler for 404.
+        """
+        by_class, by_status = self._by_class, self._by_status
+        if not by_class and not by_status:
+            return None
+        for cls in type(error).__mro__:
+            handler = by_class.get(cls)
+            if handler is None and cls is HTTPError and isinstance(error, HTTPError):
+                handler = by_status.get(error.status_code)
+            if handler is not None:
+                return handler
+        return None
+
+    def find_status(self, status_code: int) -> ErrorHandler | None:
+        """Return the handler of a status, or None."""
+        return self._by_status.get(status_code)
+
+
+class Scope:
+    """The middlewares and error handlers of a Router, inside those of the one it is mounted in.
+
+    Raises what a middleware raises when it is given a handler, and RegistrationError for one that
+    does not return a handler.
+    """
+
+    __slots__ = (
+        "_allowing",
+        "_error_handlers",
+        "_middlewares",
+        "_parent",
+        "_refusing",
+        "not_found",
+    )
+
+    def __init__(
+        self,
+        middlewares: Sequence[Middleware],
+        error_handlers: ErrorHandlers,
+        parent: Scope | None = None,
+    ) -> None:
+        self._middlewares = middlewares
+        self._error_handlers = error_handlers
+        self._parent = parent
+        # Answers that are made once: there are as many as errors of routing and sets of methods
+        # that some path allows. Two threads may both make one; either will do.
+        self._refusing: dict[object, Endpoint] = {}
+        self._allowing: dict[tuple[str, ...], Endpoint] = {}
+        # Made at once, so that a middleware that is none is found at registration.
+        self.not_found: Endpoint = self.refuse(NotFound())
+
+    def outwards(self) -> Iterator[Scope]:
+        """Return this scope and those around it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope._parent
+
+    # Composing, at registration.
+
+    def endpoint(self, callback: Callback, options: RouteOptions) -> Endpoint:
+        """Return the endpoint of a route."""
+        return Endpoint(self.compose(callback, options.middlewares), self, options)
+
+    def refuse(self, error: HTTPError) -> Endpoint:
+        """Return an endpoint that only answers an error."""
+        endpoint = self.endpoint(lambda _: error, RouteOptions())
+        endpoint.error = error
+        return endpoint
+
+    def refuse_always(self, error: HTTPError) -> Endpoint:
+        """Return an endpoint as `refuse`; the same for errors that look the same.
+
+        It is kept for good: for errors whose text does not depend on the request.
+        """
+        key = (type(error), error.message, *error.headers)
+        endpoint = self._refusing.get(key)
+        if endpoint is None:
+            endpoint = self._refusing[key] = self.refuse(error)
+        return endpoint
+
+    def tell_methods(self, allow: tuple[str, ...]) -> Endpoint:
+        """Return the endpoint that answers OPTIONS (RFC 9110 §9.3.7)."""
+        endpoint = self._allowing.get(allow)
+        if endpoint is None:
+            headers = {"Allow": ", ".join(allow)}
+            endpoint = self.endpoint(lambda _: Response(None, 204, headers), RouteOptions())
+            self._allowing[allow] = endpoint
+        return endpoint
+
+    def compose(self, callback: Callback, inner: Sequence[Middleware]) -> Callback:
+        """Return `callback` inside the middlewares `inner` and of all scopes."""
+        layers = [(self, middleware) for middleware in reversed(inner)]
+        for scope in self.outwards():
+            layers += [(scope, middleware) for middleware in reversed(scope._middlewares)]
+        if not layers:
+            return callback
+        handler = self._answering(callback)
+        for scope, middleware in layers:
+            outer: object = middleware(handler)
+            if not callable(outer):
+                name = getattr(middleware, "__qualname__", repr(middleware))
+                raise RegistrationError(
+                    f"the middleware {name} returned {outer!r}; it takes a handler and has to"
+                    " return one: a function of the request that gives a response"
+                )
+            handler = scope._answering(outer)
+        return handler
+
+    def _answering(self, callback: Callback) -> Handler:
+        """Return a handler that returns a Response for whatever error this scope can answer."""
+
+        def handler(request: Request) -> Response:
+            try:
+                result = callback(request)
+                return result if isinstance(result, Response) else self.convert(request, result)
+            except BaseException as error:
+                response = self.answer(request, error)
+                if response is None:
+                    raise
+                return response
+
+        return handler
+
+    # Answering, in the thread that handles the request.
+
+    def convert(self, request: Request, result: object) -> Response:
+        """Return the response that a result means; raises TypeError if it means none."""
+        if isinstance(result, HTTPError):
+            response = self.answer(request, result)
+            assert response is not None
+            return response
+        return to_response(result)
+
+    def answer(self, request: Request, error: BaseException) -> Response | None:
+        """Return the response to an exception; None if it is unexpected."""
+        if isinstance(error, Response):  # Redirect
+            # One that is raised again and again would gather the frames of each time.
+            return error.with_traceback(None)
+        for scope in self.outwards():
+            handler = scope._error_handlers.find(error)
+            if handler is not None:
+                return _call_error_handler(handler, request, error)
+        return _default_response(request, error) if isinstance(error, HTTPError) else None
+
+    def answer_unexpected(self, request: Request, error: BaseException) -> Response:
+        """Log an exception and return the response with status 500."""
+        log_failure(request, "the handler failed", error)
+        for scope in self.outwards():
+            handler = scope._error_handlers.find_status(500)
+            if handler is not None:
+                return _call_error_handler(handler, request, error)
+        return _default_response(request, InternalServerError())
+
+
+def _call_error_handler(handler: ErrorHandler, request: Request, error: BaseException) -> Response:
+    """Return what an error handler answers; what is no Response gets the status of the error."""
+    try:
+        result = handler(request, error)
+        if isinstance(result, Response):
+            return result
+        if isinstance(result, HTTPError):
+            return _default_response(request, result)
+        response = to_response(result)
+        response.status_code = error.status_code if isinstance(error, HTTPError) else 500
+        return response
+    except BaseException as failure:  # noqa: BLE001 - a handler may raise anything
+        if isinstance(failure, Response):
+            return failure.with_traceback(None)
+        if isinstance(failure, HTTPError):
+            return _default_response(request, failure)
+        log_failure(request, "the error handler failed", failure)
+        return _default_response(request, InternalServerError())
+
+
+class Endpoint:
+    """What answers a request: call it with the request, in any thread; it never raises.
+
+    What the engine reads beforehand: `max_content_length` (bytes), `stream`, `blocking`, `expect`
+    as RouteOptions has them, and `error`: the HTTPError if that is all it answers, so that the body
+    need not be read. The engine alone writes `mean`, seconds that calls have taken, and `slow`, what it makes of them.
+    """
+
+    __slots__ = (
+        "_handler",
+        "_scope",
+        "blocking",
+        "error",
+        "expect",
+        "max_content_length",
+        "mean",
+        "slow",
+        "stream",
+    )
+
+    def __init__(self, handler: Callback, scope: Scope, options: RouteOptions) -> None:
+        self._handler = handler
+        self._scope = scope
+        self.max_content_length: int = options.max_content_length
+        self.stream: bool = options.stream
+        self.blocking: bool | None = options.blocking
+        self.expect: Callable[[Request], object] | None = options.expect
+        self.error: HTTPError | None = None
+        self.mean: float = 0.0
+        self.slow: bool = False
+
+    def __call__(self, request: Request) -> Response:
+        """Return the response."""
+        try:
+            response = self._handler(request)
+            if not isinstance(response, Response):
+                response = self._scope.convert(request, response)
+            response.negotiate(request)
+            return response
+        except BaseException as error:  # noqa: BLE001 - one request never ends the server
+            return self.fail(request, error)
+
+    def fail(self, request: Request, error: BaseException) -> Response:
+        """Return the response to an error of this route, by its error handlers; never raises.
+
+        For errors that are found outside the handler as well, for instance a body that is too long.
+        """
+        try:
+            response = self._scope.answer(request, error)
+            if response is None:
+                response = self._scope.answer_unexpected(request, error)
+            response.negotiate(request)
+            return response
+        except BaseException as failure:  # noqa: BLE001 - as in __call__
+            log_failure(request, "the answer to an error failed", failure)
+            return Response("500 Internal Server Error\n", 500)

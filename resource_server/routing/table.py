@@ -1,0 +1,265 @@
+"""The routes of a Router compiled for look-up; a Table never changes once it is made.
+
+A literal path is a key of `Table.literal`: look-up costs one access, however many routes there are.
+What can be known of it is known before: which route has each method (the first registered that
+could match, wildcards included; a method for which a wildcard comes first is left out), and the
+answers to HEAD, OPTIONS and to methods that it does not have.
+
+Other paths walk a tree of components, whose edges are literals and "any"; the routes met on the way
+are tried in the order of registration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..errors import BadRequest, HTTPNotImplemented, MethodNotAllowed
+from .pattern import join_path, split_path
+
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
+if TYPE_CHECKING:
+    from .endpoint import Endpoint, Scope
+    from .pattern import Pattern
+    from .resource import Route
+
+#: RFC 9110 §9.3 and RFC 5789, without CONNECT, which is for proxies.
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
+
+
+class Entry:
+    """A route as a request can reach it."""
+
+    __slots__ = ("endpoint", "pattern", "route", "scope")
+
+    def __init__(self, route: Route, pattern: Pattern, scope: Scope) -> None:
+        self.route = route
+        self.pattern = pattern
+        self.scope = scope
+        self.endpoint: Endpoint = scope.endpoint(route[2], route.options)
+
+
+class _Row:
+    """Routes of the same pattern, as long as putting them together changes no precedence."""
+
+    __slots__ = ("endpoints", "order", "pattern", "scope")
+
+    def __init__(self, order: int, pattern: Pattern, scope: Scope) -> None:
+        self.order = order
+        self.pattern = pattern
+        self.scope = scope
+        self.endpoints: dict[str, Endpoint] = {}
+
+
+class _Node:
+    """What is known of a path after some of its components."""
+
+    __slots__ = ("any", "ending", "literals", "open")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.any: _Node | None = None
+        # Rows whose patterns end here, and rows that may go on in any way.
+        self.ending: list[_Row] = []
+        self.open: list[_Row] = []
+
+    def add(self, row: _Row) -> None:
+        node = self
+        for step in row.pattern.steps:
+            if step.variable:
+                node.open.append(row)
+                return
+            if not step.name:
+                node = node.literals.setdefault(step.literal, _Node())
+            else:
+                node.any = node.any or _Node()
+                node = node.any
+        node.ending.append(row)
+
+    def candidates(self, components: Sequence[str]) -> list[_Row]:
+        """Return the rows that might match, in order; no more are visited than there are nodes."""
+        nodes = [self]
+        rows = list(self.open)
+        for component in components:
+            following = []
+            for node in nodes:
+                literal = node.literals.get(component)
+                if literal is not None:
+                    following.append(literal)
+                    rows += literal.open
+                if node.any is not None:
+                    following.append(node.any)
+                    rows += node.any.open
+            nodes = following
+            if not nodes:
+                break
+        for node in nodes:
+            rows += node.ending
+        if len(rows) > 1:
+            rows.sort(key=_order)
+        return rows
+
+
+def _order(row: _Row) -> int:
+    return row.order
+
+
+def _first(
+    rows: Iterable[_Row], method: str, components: Sequence[str]
+) -> tuple[Endpoint, dict[str, object]] | None:
+    for row in rows:
+        endpoint = row.endpoints.get(method)
+        if endpoint is not None:
+            matches = row.pattern.match_components(components)
+            if matches is not None:
+                return endpoint, matches
+    return None
+
+
+def _allow(methods: Iterable[str]) -> tuple[str, ...]:
+    """Return the methods for an Allow field: what the routes have and what follows from it."""
+    allowed = {*methods, "OPTIONS"}
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return tuple(sorted(allowed))
+
+
+class Table:
+    """Entries in order of registration, ready to be looked up by any number of threads.
+
+    `mounts` are the prefixes of mounted Routers with their scopes, to which paths belong that no
+    route has.
+    """
+
+    __slots__ = ("_methods", "_mounts", "_paths", "_root", "_server_wide", "literal", "names")
+
+    def __init__(
+        self, root: Scope, entries: Sequence[Entry], mounts: Iterable[tuple[Pattern, Scope]]
+    ) -> None:
+        self._root = root
+        self._paths = _Node()
+        self._mounts = _Node()
+        #: The first pattern of each name.
+        self.names: dict[str, Pattern] = {}
+        for entry in entries:
+            if entry.route.options.name is not None:
+                self.names.setdefault(entry.route.options.name, entry.pattern)
+        registered = {entry.route[0] for entry in entries}
+        self._methods = METHODS | registered
+        self._server_wide = _allow(registered)
+        for order, (prefix, scope) in enumerate(mounts):
+            self._mounts.add(_Row(order, prefix.with_rest(), scope))
+        rows = _rows(entries)
+        for row in rows:
+            self._paths.add(row)
+        #: Endpoints by encoded path, with and without a slash at its end, and by method.
+        self.literal: dict[str, dict[str, Endpoint]] = {}
+        for row in rows:
+            if row.pattern.literal is not None:
+                self._add_literal([step.literal for step in row.pattern.steps])
+
+    def _add_literal(self, components: list[str]) -> None:
+        path = join_path(components)
+        if path in self.literal:
+            return
+        endpoints = self._known_endpoints(components)
+        self.literal[path] = endpoints
+        if components:
+            self.literal[path + "/"] = endpoints
+
+    def _known_endpoints(self, components: list[str]) -> dict[str, Endpoint]:
+        """Return, for a literal path, the endpoints of those methods that need no search."""
+        known: dict[str, Endpoint] = {}
+        unknown: set[str] = set()
+        rows = [
+            row
+            for row in self._paths.candidates(components)
+            if row.pattern.shape().match_components(components) is not None
+        ]
+        for row in rows:
+            for method, endpoint in row.endpoints.items():
+                if method in known or method in unknown:
+                    continue
+                if row.pattern.literal is None:
+                    unknown.add(method)
+                else:
+                    known[method] = endpoint
+        if "GET" in known and "HEAD" not in unknown:
+            known.setdefault("HEAD", known["GET"])
+        if all(row.pattern.literal is not None for row in rows):
+            allow = _allow(known)
+            known.setdefault("OPTIONS", rows[0].scope.tell_methods(allow))
+            refusal = rows[0].scope.refuse_always(MethodNotAllowed(allow))
+            for method in self._methods:
+                known.setdefault(method, refusal)
+        return known
+
+    def search(self, method: str, raw_path: str) -> tuple[Endpoint, dict[str, object]]:
+        """Return what answers a request that `literal` does not know, and the wildcards' values.
+
+        Raises whatever a converter raises, but for ValueError.
+        """
+        if method not in self._methods:
+            return self._root.refuse_always(HTTPNotImplemented()), {}
+        if raw_path == "*" and method == "OPTIONS":
+            return self._root.tell_methods(self._server_wide), {}
+        try:
+            components = split_path(raw_path)
+        except BadRequest as error:
+            return self._root.refuse_always(error), {}
+        rows = self._paths.candidates(components)
+        found = _first(rows, method, components)
+        if found is None and method == "HEAD":
+            found = _first(rows, "GET", components)
+        return found or self._without_route(method, rows, components)
+
+    def _without_route(
+        self, method: str, rows: Iterable[_Row], components: Sequence[str]
+    ) -> tuple[Endpoint, dict[str, object]]:
+        """Return the answer for a path that has no route for the method."""
+        methods: set[str] = set()
+        first: tuple[Scope, dict[str, object]] | None = None
+        for row in rows:
+            matches = row.pattern.match_components(components)
+            if matches is not None:
+                methods.update(row.endpoints)
+                first = first or (row.scope, matches)
+        if first is None:
+            return self._not_found(components)
+        scope, matches = first
+        allow = _allow(methods)
+        if method == "OPTIONS":
+            return scope.tell_methods(allow), matches
+        return scope.refuse_always(MethodNotAllowed(allow)), matches
+
+    def _not_found(self, components: Sequence[str]) -> tuple[Endpoint, dict[str, object]]:
+        """Return the 404 of the mounted Router with the longest prefix of the path."""
+        found: tuple[_Row, dict[str, object]] | None = None
+        for row in self._mounts.candidates(components):
+            longer = found is None or len(row.pattern.steps) > len(found[0].pattern.steps)
+            matches = row.pattern.match_components(components) if longer else None
+            if matches is not None:
+                found = row, matches
+        if found is None:
+            return self._root.not_found, {}
+        return found[0].scope.not_found, found[1]
+
+
+def _rows(entries: Iterable[Entry]) -> list[_Row]:
+    """Return the entries as rows.
+
+    An entry joins the row of its pattern unless its method has been registered for another pattern
+    since, which would then have to come first.
+    """
+    rows: list[_Row] = []
+    latest: dict[object, _Row] = {}
+    last_with: dict[str, int] = {}
+    for entry in entries:
+        method = entry.route[0]
+        row = latest.get(entry.pattern.steps)
+        if row is None or last_with.get(method, -1) > row.order or row.scope is not entry.scope:
+            row = _Row(len(rows), entry.pattern, entry.scope)
+            rows.append(row)
+            latest[entry.pattern.steps] = row
+        row.endpoints.setdefault(method, entry.endpoint)
+        last_with[method] = row.order
+    return rows

@@ -1,0 +1,261 @@
+"""HTTPServer: a Router joined to an engine, that starts, tells its URL and stops."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .engine.engine import Engine
+from .engine.tls import server_context
+from .protocol.grammar import Limits
+from .routing.router import Router
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
+
+    from .engine.listener import Address
+
+log = logging.getLogger("resource_server")
+
+Path = str | os.PathLike[str]
+
+_running: weakref.WeakSet[HTTPServer] = weakref.WeakSet()
+
+
+class HTTPServer:
+    """An HTTP/1.1 server in threads of its own.
+
+    :param addr: ``(host, port)``: host "" is every interface, port 0 any free one; or ``"unix:/path"``; or a
+        bound socket.
+    :param privkey: path of a private key (PEM), for TLS together with ``cert``.
+    :param cert: path of a certificate chain (PEM).
+    :param router: what answers; a new Router if None.
+    :param tls: an ``ssl.SSLContext`` in place of the two paths.
+    :param limits: sizes and deadlines.
+    :param threads: how many handlers may run at once in workers; threads are started as they are needed.
+    :param max_connections: further clients get 503.
+    :param backlog: connections that the system keeps until they are accepted.
+    :param inline: whether quick handlers run in the thread that reads their requests. With False, each
+        request is handed to a worker.
+    :raises ValueError: for one of ``privkey`` and ``cert`` without the other, or with ``tls``.
+
+    Every method may be called by any thread. As a context manager it starts and stops::
+
+        with HTTPServer(("127.0.0.1", 0)) as server:
+            server.register_routes(MyResource())
+            print(server.url)
+    """
+
+    def __init__(
+        self,
+        addr: Address,
+        privkey: Path | None = None,
+        cert: Path | None = None,
+        *,
+        router: Router | None = None,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+        threads: int = 64,
+        max_connections: int = 10_000,
+        backlog: int = 1024,
+        inline: bool = True,
+    ) -> None:
+        if (privkey is None) != (cert is None):
+            raise ValueError("privkey and cert go together: give both or neither")
+        if tls is not None and cert is not None:
+            raise ValueError("give either tls or privkey and cert")
+        for name, number in (("threads", threads), ("max_connections", max_connections)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, not {number}")
+        self.addr = addr
+        self.router = Router() if router is None else router
+        self.limits = limits or Limits()
+        self._files = (privkey, cert) if privkey is not None and cert is not None else None
+        self._tls = tls
+        self._options: dict[str, Any] = {
+            "threads": threads,
+            "max_connections": max_connections,
+            "backlog": backlog,
+            "inline": inline,
+        }
+        # Guards _engine; held while it starts, never while it is waited for.
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+
+    # -- routes ----------------------------------------------------------------------------
+
+    def register_routes(self, routes: object) -> None:
+        """Register a Resource, a Resource class, or a list of (method, pattern, callback).
+
+        :raises RegistrationError: if it is none of these.
+        :raises PatternError: for a bad pattern.
+        """
+        self.router.register_routes(routes)
+
+    registerRoutes = register_routes
+
+    def routes(self) -> list[tuple[str, str, Any]]:
+        """All routes, in the order in which they are tried: (method, pattern, callback)."""
+        return self.router.routes()
+
+    # -- running ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen and serve. When this returns, clients are answered.
+
+        :raises OSError: naming the address that cannot be had, or the key or certificate that cannot be
+            used; nothing is left behind then.
+        :raises RuntimeError: if it is running.
+        """
+        with self._lock:
+            if self._engine is not None and not self._engine.ended:
+                raise RuntimeError(f"the server is running already, at {self.url}")
+            if self._files is not None:
+                self._tls = server_context(*self._files)
+            self._engine = Engine(
+                self.addr, self.router.resolve, self.limits, tls=self._tls, **self._options
+            )
+        _running.add(self)
+        log.info("Serving on %s", self.url)
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Stop, and return by the timeout whatever handlers do.
+
+        Nothing more is accepted and idle connections are closed at once; requests under way are answered;
+        what is left at the timeout is cut off. From a handler it only begins this, and returns. Stopping a
+        server that does not run does nothing. Afterwards it can be started again.
+
+        :param timeout: seconds for the requests under way.
+        :returns: whether everything has ended: False if a handler is still running in its thread, or when
+            called from a handler.
+        """
+        with self._lock:
+            engine = self._engine
+        if engine is None:
+            return True
+        stopped = engine.stop(timeout)
+        if stopped:
+            _running.discard(self)
+        return stopped
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped, at most ``timeout`` seconds (None: without end).
+
+        :returns: whether it has stopped.
+        """
+        engine = self._engine
+        return engine is None or engine.wait(timeout)
+
+    def run(self) -> None:
+        """Start if necessary, and wait until the server is stopped: by Ctrl-C, SIGTERM or another thread.
+
+        Signals are handled only when called from the main thread, and as before afterwards.
+
+        :raises OSError: as :meth:`start`.
+        """
+        if not self.running:
+            self.start()
+        if threading.current_thread() is not threading.main_thread():
+            self.wait()
+            return
+        try:
+            with _signals_interrupt():
+                # On Windows a wait without end would not notice Ctrl-C.
+                while not self.wait(1.0 if os.name == "nt" else None):
+                    pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        engine = self._engine
+        return engine is not None and not engine.ended
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it listens on, or (path, 0).
+
+        :raises RuntimeError: before the first start, as port 0 is not decided yet.
+        """
+        engine = self._engine
+        if engine is None:
+            raise RuntimeError("the server has no address before it is started")
+        return engine.address
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine reaches it, without a slash at the end.
+
+        :raises RuntimeError: before the first start.
+        """
+        host, port = self.address
+        scheme = "http" if self._tls is None else "https"
+        if self._engine is not None and self._engine.is_unix:
+            return f"{scheme}+unix://{host.replace('/', '%2F')}"
+        if host in ("0.0.0.0", "::"):  # noqa: S104
+            host = "127.0.0.1"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def replace_certificate(self, privkey: Path, cert: Path) -> None:
+        """Use another key and certificate, also while running: for the connections that come from now on.
+
+        :raises OSError: if they cannot be used; the old ones stay.
+        :raises ValueError: if the server runs without TLS.
+        """
+        context = server_context(privkey, cert)
+        with self._lock:
+            if self._engine is not None and not self._engine.ended:
+                self._engine.use_tls(context)
+            self._files, self._tls = (privkey, cert), context
+
+    def __enter__(self) -> HTTPServer:
+        """Start, unless it is running."""
+        if not self.running:
+            self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = f"serving on {self.url}" if self.running else "not running"
+        return f"<HTTPServer {state}>"
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Have SIGINT and SIGTERM interrupt the main thread, as it waits."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop what is still running before the interpreter takes its threads' ground away."""
+    for server in list(_running):
+        server.stop(timeout=1.0)
