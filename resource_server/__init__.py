@@ -42,9 +42,7 @@ from .errors import (
     UpgradeRequired,
     URITooLong,
 )
-from .files import FileResource, FileResponse, path_join_safe
 from .headers import Headers
-from .protocol.grammar import Limits
 from .request import Request, register_message_codec
 from .response import (
     ErrorResponse,
@@ -72,6 +70,11 @@ from .routing.resource import (
 )
 from .routing.router import Router
 from .server import HTTPServer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .files import FileResource, FileResponse, path_join_safe
+    from .protocol.limits import Limits
 
 __version__ = "0.1.0"
 
@@ -144,3 +147,22 @@ __all__ = [
     "register_message_codec",
     "route",
 ]
+
+#: Where to find what a small server does without: imported on first use, as importing takes time.
+_ON_FIRST_USE = {
+    "FileResource": "files",
+    "FileResponse": "files",
+    "Limits": "protocol.limits",
+    "path_join_safe": "files",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _ON_FIRST_USE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value

@@ -81,16 +81,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from resource_server import reloader
 
         if not reloader.is_child():
+            _interrupt_on_signals()
             return reloader.supervise()
         watcher = reloader.Watcher(_files_of(options.app))
+    _interrupt_on_signals()
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         return _serve(options, watcher)
     except KeyboardInterrupt:
         return 0
     except Advice as advice:
         _say(f"resource_server: {advice}", sys.stderr)
         return 1
+
+
+def _interrupt_on_signals() -> None:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt in this, the main, thread.
+
+    Also where a shell that starts a process in the background has had it ignore SIGINT.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _serve(options: argparse.Namespace, watcher: Watcher | None) -> int:

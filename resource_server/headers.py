@@ -44,9 +44,9 @@ __all__ = [
     "parse_quality",
 ]
 
-# A value is taken without the whitespace around it (RFC 9112 §5). Each repetition ends at a
-# character it cannot hold, so the work grows with the length of the block.
-_lines_of = re.compile(r"\r\n([^:\r]+):[ \t]*((?:[^\r]*[^\r \t])?)").findall
+# The lines of a validated block; a value is taken without the whitespace around it (RFC 9112 §5).
+# Each repetition ends at a character it cannot hold, so the work grows with the block's length.
+_lines_of = re.compile(r"\r\n([^:]+):[ \t]*((?:[^\r]*[^\r \t])?)").findall
 # Several lines of a field are one list (RFC 9110 §5.2), but Cookie has its own separator
 # (RFC 9113 §8.2.3) and Set-Cookie is no list at all (RFC 9110 §5.3).
 _SEPARATORS: dict[str, str | None] = {"cookie": "; ", "set-cookie": None}

@@ -9,7 +9,6 @@ interpreter, and a child that cannot import the app only waits for the next chan
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -41,10 +40,9 @@ def is_child() -> bool:
 def supervise() -> int:
     """Run this same command as a child, again and again while its files change.
 
-    Returns the exit code: 0 after Ctrl-C or SIGTERM, which end the child as well; otherwise the
+    Returns the exit code: 0 after KeyboardInterrupt, which ends the child as well; otherwise the
     child's own.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     command = [sys.executable, *sys.orig_argv[1:]]
     child: subprocess.Popen[bytes] | None = None
     try:
@@ -101,7 +99,7 @@ class Watcher:
                     self._seen[file] = _state(file)
 
     def add_modules(self) -> None:
-        """Watch the files of all modules loaded by now; those loaded later are found at each look."""
+        """Watch the files of all modules loaded by now; later ones are found at each look."""
         files = [getattr(module, "__file__", None) for module in sys.modules.copy().values()]
         self.add(file for file in files if isinstance(file, str))
 

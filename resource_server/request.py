@@ -240,7 +240,7 @@ class Request:
         self.host = host
         return self
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __getattr__(self, name: str) -> object:
             compute = _COMPUTED.get(name)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from .engine.engine import Engine
 from .engine.tls import server_context
-from .protocol.grammar import Limits
 from .routing.router import Router
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
     from .engine.listener import Address
+    from .protocol.limits import Limits
 
 log = logging.getLogger("resource_server")
 
@@ -77,7 +77,7 @@ class HTTPServer:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self.addr = addr
         self.router = Router() if router is None else router
-        self.limits = limits or Limits()
+        self.limits = limits or _default_limits()
         self._files = (privkey, cert) if privkey is not None and cert is not None else None
         self._tls = tls
         self._options: dict[str, Any] = {
@@ -237,6 +237,12 @@ class HTTPServer:
     def __repr__(self) -> str:
         state = f"serving on {self.url}" if self.running else "not running"
         return f"<HTTPServer {state}>"
+
+
+def _default_limits() -> Limits:
+    from .protocol.limits import Limits
+
+    return Limits()
 
 
 @contextlib.contextmanager

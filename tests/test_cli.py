@@ -402,7 +402,7 @@ sys.exit(main(["0"]))
         (["myapp.py:zzzzz"], "myapp.py has no zzzzz"),
         (["myapp.py:Holder.iner"], "myapp.py has no Holder.iner; did you mean inner?"),
         (["myapp.py:number"], "an object of type int, which cannot be served"),
-        (["myapp.py:fails"], "myapp.py:29: ZeroDivisionError: division by zero"),
+        (["myapp.py:fails"], "myapp.py:25: ZeroDivisionError: division by zero"),
         (["myapp.py:needs"], "TypeError: needs() missing 1 required positional argument"),
         (["./myapp"], "there is no file ./myapp; did you mean ./myapp.py?"),
         (["folder"], "folder is a directory; serve its files with: -d folder"),

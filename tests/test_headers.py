@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,9 @@ BLOCK = (
     b"\r\nHost: example.org\r\nAccept: text/html\r\nX-Empty:\r\nX-Space: \t a  b \t "
     b"\r\naccept:text/plain\r\nX-Latin: caf\xe9\r\nCookie: a=1\r\ncookie: b=2"
 )
+
+NAMES = st.text(st.sampled_from("abcXYZ-019!"), min_size=1)
+VALUES = st.text(st.sampled_from([chr(code) for code in (9, *range(32, 127), *range(128, 256))]))
 
 
 class TestParsing:
@@ -50,17 +54,10 @@ class TestParsing:
         assert Headers.parse(b"\r\nHost: a:80\r\nX: :")["host"] == "a:80"
         assert Headers.parse(b"\r\nHost: a:80\r\nX: :")["x"] == ":"
 
-    @given(
-        st.lists(
-            st.tuples(
-                st.text(st.sampled_from("abcXYZ-019!"), min_size=1),
-                st.text(st.characters(min_codepoint=32, max_codepoint=255).filter(_visible := lambda c: c not in "\x7f" and not 0x80 <= ord(c) < 0xA0)),
-            )
-        )
-    )
+    @given(st.lists(st.tuples(NAMES, VALUES)))
     def test_what_is_encoded_is_parsed_back(self, lines: list[tuple[str, str]]) -> None:
         headers = Headers(lines)
-        again = Headers.parse(b"".join(b"\r\n" + line for line in headers.encode().split(b"\r\n")[:-1]))
+        again = Headers.parse((b"\r\n" + headers.encode())[:-2])
         assert again.fields() == headers.fields()
         assert again == headers
 
@@ -87,7 +84,8 @@ class TestMaking:
         assert Headers(items).fields() == [("A", "1"), ("B", "2")]
 
     def test_a_list_of_values_makes_a_line_of_each(self) -> None:
-        headers = Headers({"A": ["1", 2, b"3"], "B": ("4",)})
+        values: dict[str, Sequence[str | bytes | int]] = {"A": ["1", 2, b"3"], "B": ("4",)}
+        headers = Headers(values)
         assert headers.fields() == [("A", "1"), ("A", "2"), ("A", "3"), ("B", "4")]
 
     def test_a_copy_changes_alone(self) -> None:
@@ -135,7 +133,8 @@ class TestLookingUp:
         assert self.headers.get(b"accept") == [b"text/html", b"text/plain"]
 
     def test_what_is_absent(self) -> None:
-        for key in ("no", b"no"):
+        keys: list[Any] = ["no", b"no"]
+        for key in keys:
             with pytest.raises(KeyError, match="no"):
                 self.headers[key]
             assert key not in self.headers
@@ -144,11 +143,11 @@ class TestLookingUp:
         assert self.headers.get(b"no") is None
         assert self.headers.get(b"no", [b"x"]) == [b"x"]
         assert self.headers.get_all("no") == []
-        assert 3 not in self.headers
+        assert 3 not in self.headers  # type: ignore[comparison-overlap]
 
     def test_what_is_there(self) -> None:
-        assert "ACCEPT" in self.headers
-        assert b"accept" in self.headers
+        keys: list[Any] = ["ACCEPT", b"accept"]
+        assert all(key in self.headers for key in keys)
 
     def test_it_is_a_mapping_of_the_distinct_names(self) -> None:
         assert isinstance(self.headers, MutableMapping)
@@ -167,7 +166,7 @@ class TestChanging:
         assert headers.fields() == [("a", "5"), ("B", "2")]
         headers["b"] = 6
         assert headers.fields() == [("a", "5"), ("b", "6")]
-        headers["c"] = b"7"  # type: ignore[assignment]
+        headers["c"] = b"7"
         assert headers["C"] == "7"
 
     def test_adding_appends_a_line(self) -> None:
@@ -422,8 +421,8 @@ class TestMakingCookies:
             http_only=True,
             same_site="none",
         ) == (
-            'a="1"; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=.example.org; Path=/x;'
-            " Secure; HttpOnly; SameSite=None"
+            'a="1"; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Domain=.example.org;'
+            " Path=/x; Secure; HttpOnly; SameSite=None"
         )
 
     def test_attributes_can_be_left_out(self) -> None:
@@ -441,7 +440,9 @@ class TestMakingCookies:
         with pytest.raises(FieldError, match="the cookie a"):
             format_cookie("a", value)
 
-    @pytest.mark.parametrize("domain", ["a;b", "a b", "-a", "a-", "a..b", "a\n", "é.org", "a" * 300])
+    @pytest.mark.parametrize(
+        "domain", ["a;b", "a b", "-a", "a-", "a..b", "a\n", "é.org", "a" * 300]
+    )
     def test_bad_domains_are_refused(self, domain: str) -> None:
         with pytest.raises(FieldError, match="domain"):
             format_cookie("a", "1", domain=domain)
@@ -531,7 +532,7 @@ class TestDates:
 
     @pytest.mark.parametrize("timestamp", [1e18, -1e12, 1e300, 253402300800])
     def test_a_time_that_has_no_date_is_refused(self, timestamp: float) -> None:
-        with pytest.raises(ValueError, match="time|year"):
+        with pytest.raises(ValueError, match=r"time|year"):
             format_date(timestamp)
 
     @given(st.integers(-62135596800, 253402300799))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from ..protocol.grammar import Limits
+    from ..protocol.limits import Limits
     from ..request import Request
     from .crew import Crew
     from .listener import Listener

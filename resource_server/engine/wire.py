@@ -17,7 +17,7 @@ from ..errors import Disconnected, RequestTimeout
 
 if TYPE_CHECKING:
     from ..headers import Headers
-    from ..protocol.grammar import Limits
+    from ..protocol.limits import Limits
     from ..protocol.http1 import HTTP1
     from .tls import TLSSocket
 

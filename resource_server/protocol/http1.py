@@ -49,7 +49,7 @@ from . import grammar
 
 if TYPE_CHECKING:
     from ..response import Response
-    from .grammar import Limits
+    from .limits import Limits
 
 
 class Reading(enum.Enum):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from math import isfinite
 
 from ..errors import PatternError
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True)
 class Converter:
     r"""A kind of wildcard, for instance ``Converter(r"[0-9a-f]{6}", Colour.parse, Colour.hex)``.
 
@@ -28,22 +26,36 @@ class Converter:
     Raises PatternError for a regular expression that does not compile or that names its groups.
     """
 
-    pattern: str
-    to_python: Callable[[str], object]
-    to_url: Callable[[Any], str]
-    fullmatch: Callable[[str], re.Match[str] | None] = field(init=False, repr=False, compare=False)
+    __slots__ = ("fullmatch", "pattern", "to_python", "to_url")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, pattern: str, to_python: Callable[[str], object], to_url: Callable[[Any], str]
+    ) -> None:
+        self.pattern = pattern
+        self.to_python = to_python
+        self.to_url = to_url
         try:
-            expression = re.compile(self.pattern)
+            expression = re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
-            raise PatternError(f"{self.pattern!r} is not a regular expression: {error}") from error
+            raise PatternError(f"{pattern!r} is not a regular expression: {error}") from error
         if expression.groupindex:
             raise PatternError(
-                f"the regular expression {self.pattern!r} names a group: the wildcard has the name,"
+                f"the regular expression {pattern!r} names a group: the wildcard has the name,"
                 " so write (?:…)"
             )
-        object.__setattr__(self, "fullmatch", expression.fullmatch)
+        self.fullmatch = expression.fullmatch
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Converter) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return f"Converter({self.pattern!r}, {self.to_python!r}, {self.to_url!r})"
+
+    def _key(self) -> tuple[object, ...]:
+        return self.pattern, self.to_python, self.to_url
 
 
 def text_to_url(value: object) -> str:

@@ -9,9 +9,10 @@ handler takes; any other exception passes through all layers, is logged and answ
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import HTTPError, InternalServerError, NotFound, RegistrationError
+from ..errors import HTTPError, InternalServerError, MethodNotAllowed, NotFound, RegistrationError
 from ..response import Response, error_response, to_response
 from .resource import RouteOptions
 
@@ -37,6 +38,14 @@ def log_failure(request: Request, what: str, error: BaseException) -> None:
     """Log an exception that nobody took, with its traceback."""
     method, path = printable(request.method), printable(request.raw_path)
     logger.error("%s %s: %s", method, path, what, exc_info=error)
+
+
+# What the innermost handler of a scope's chain calls: set by the thread that enters the chain.
+_delivery = threading.local()
+
+
+def _deliver(request: Request) -> object:
+    return _delivery.make(request)
 
 
 def _default_response(request: Request, error: HTTPError) -> Response:
@@ -99,6 +108,7 @@ class Scope:
 
     __slots__ = (
         "_allowing",
+        "_chain",
         "_error_handlers",
         "_middlewares",
         "_parent",
@@ -115,11 +125,12 @@ class Scope:
         self._middlewares = middlewares
         self._error_handlers = error_handlers
         self._parent = parent
-        # Answers that are made once: there are as many as errors of routing and sets of methods
-        # that some path allows. Two threads may both make one; either will do.
-        self._refusing: dict[object, Endpoint] = {}
+        # Made once, and at registration, so that a middleware that is none is found there. One
+        # chain serves all answers of the scope that belong to no route.
+        self._chain = self.compose(_deliver, ())
+        # Two threads may both make an endpoint; either will do.
+        self._refusing: dict[tuple[str, ...], Endpoint] = {}
         self._allowing: dict[tuple[str, ...], Endpoint] = {}
-        # Made at once, so that a middleware that is none is found at registration.
         self.not_found: Endpoint = self.refuse(NotFound())
 
     def outwards(self) -> Iterator[Scope]:
@@ -137,19 +148,15 @@ class Scope:
 
     def refuse(self, error: HTTPError) -> Endpoint:
         """Return an endpoint that only answers an error."""
-        endpoint = self.endpoint(lambda _: error, RouteOptions())
+        endpoint = self.answer_with(lambda _: error)
         endpoint.error = error
         return endpoint
 
-    def refuse_always(self, error: HTTPError) -> Endpoint:
-        """Return an endpoint as `refuse`; the same for errors that look the same.
-
-        It is kept for good: for errors whose text does not depend on the request.
-        """
-        key = (type(error), error.message, *error.headers)
-        endpoint = self._refusing.get(key)
+    def refuse_method(self, allow: tuple[str, ...]) -> Endpoint:
+        """Return the endpoint that answers 405, naming the methods that are allowed."""
+        endpoint = self._refusing.get(allow)
         if endpoint is None:
-            endpoint = self._refusing[key] = self.refuse(error)
+            endpoint = self._refusing[allow] = self.refuse(MethodNotAllowed(allow))
         return endpoint
 
     def tell_methods(self, allow: tuple[str, ...]) -> Endpoint:
@@ -157,9 +164,25 @@ class Scope:
         endpoint = self._allowing.get(allow)
         if endpoint is None:
             headers = {"Allow": ", ".join(allow)}
-            endpoint = self.endpoint(lambda _: Response(None, 204, headers), RouteOptions())
+            endpoint = self.answer_with(lambda _: Response(None, 204, headers))
             self._allowing[allow] = endpoint
         return endpoint
+
+    def answer_with(self, make: Callback) -> Endpoint:
+        """Return an endpoint that is no route's: `make(request)` inside the scopes' middlewares."""
+        chain = self._chain
+        if chain is _deliver:
+            return Endpoint(make, self, RouteOptions())
+
+        def handler(request: Request) -> object:
+            outer = getattr(_delivery, "make", None)  # of a middleware that dispatches itself
+            _delivery.make = make
+            try:
+                return chain(request)
+            finally:
+                _delivery.make = outer
+
+        return Endpoint(handler, self, RouteOptions())
 
     def compose(self, callback: Callback, inner: Sequence[Middleware]) -> Callback:
         """Return `callback` inside the middlewares `inner` and of all scopes."""
@@ -251,7 +274,8 @@ class Endpoint:
 
     What the engine reads beforehand: `max_content_length` (bytes), `stream`, `blocking`, `expect`
     as RouteOptions has them, and `error`: the HTTPError if that is all it answers, so that the body
-    need not be read. The engine alone writes `mean`, seconds that calls have taken, and `slow`, what it makes of them.
+    need not be read. The engine alone writes `mean`, seconds that calls have taken, and `slow`,
+    what it makes of them.
     """
 
     __slots__ = (
@@ -286,13 +310,21 @@ class Endpoint:
             response.negotiate(request)
             return response
         except BaseException as error:  # noqa: BLE001 - one request never ends the server
-            return self.fail(request, error)
+            return self._fail(request, error)
 
     def fail(self, request: Request, error: BaseException) -> Response:
-        """Return the response to an error of this route, by its error handlers; never raises.
+        """Return the response to an error found before the handler ran; never raises.
 
-        For errors that are found outside the handler as well, for instance a body that is too long.
+        Its Router's error handlers and middlewares have their part in it, as in a 404.
         """
+
+        def handler(_: Request) -> object:
+            raise error
+
+        return self._scope.answer_with(handler)(request)
+
+    def _fail(self, request: Request, error: BaseException) -> Response:
+        """Return the response to an exception of the handler; never raises."""
         try:
             response = self._scope.answer(request, error)
             if response is None:

@@ -10,7 +10,6 @@ for any pattern, which one regular expression over the whole path could not prom
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from urllib.parse import quote
 
 from ..errors import BadRequest, PatternError
@@ -44,8 +43,10 @@ def split_path(raw_path: str) -> list[str]:
 
 
 def join_path(components: Sequence[str]) -> str:
-    """Return the path of decoded components; raises ValueError for lone surrogates."""
-    return "/" + "/".join([quote(text, safe=_SAFE) for text in components])
+    """Return the path of decoded components; raises UnicodeEncodeError for lone surrogates."""
+    path = "/" + "/".join([quote(text, safe=_SAFE) for text in components])
+    # The slash behind an empty last component would be taken for the one that is tolerated.
+    return path if not components or components[-1] else path + "/"
 
 
 class Pattern:
@@ -109,7 +110,7 @@ class Pattern:
         if not prefix.steps:
             return self
         joined = Pattern.__new__(Pattern)
-        joined._assemble(prefix.text.rstrip("/") + self.text, prefix.steps + self.steps)
+        joined._assemble(prefix.text.removesuffix("/") + self.text, prefix.steps + self.steps)
         return joined
 
     def with_rest(self) -> Pattern:
@@ -125,11 +126,7 @@ class Pattern:
         """
         if self._shape is None:
             shape = Pattern.__new__(Pattern)
-            steps = [
-                replace(step, converter=Converter(step.converter.pattern, text_to_url, text_to_url))
-                for step in self.steps
-            ]
-            shape._assemble(self.text, tuple(steps))
+            shape._assemble(self.text, tuple(step.as_text() for step in self.steps))
             self._shape = shape
         return self._shape
 

@@ -273,7 +273,7 @@ class Resource:
     #: Middlewares around every route of the class, outermost first.
     middlewares: ClassVar[Sequence[Middleware]] = ()
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[tuple[str, str, Callback]]:
         """Return a list of 3-tuples (method, pattern, bound method).
 
         Routes of the most derived class come first, within a class they are in order of definition.

@@ -1,15 +1,15 @@
 """The Router: ordered routes, and which endpoint answers a request.
 
-Registering may happen in any thread, also while requests are served. Readers take no lock: they see
-the tables through two attributes, each replaced as a whole and never changed. A registration empties
-them; the next request that finds them empty compiles the tables, once, from all routes. All that can
-fail, patterns and middlewares, is done before, in the call that registers.
+Registering may happen in any thread, also while requests are served. Readers take no lock: they
+see the tables through two attributes, each replaced as a whole and never changed. A registration
+empties them; the next request that finds them empty compiles the tables, once, from all routes. All
+that can fail, patterns and middlewares, is done before, in the call that registers.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from weakref import WeakSet
 
 from ..errors import HTTPError, InternalServerError, PatternError, RegistrationError
@@ -17,18 +17,26 @@ from .converter import with_built_in
 from .endpoint import Endpoint, ErrorHandlers, Scope, log_failure
 from .pattern import Converter, Pattern
 from .registration import collect_routes
-from .resource import Resource, Route, checked_middlewares
+from .resource import Route, checked_middlewares
 from .table import Entry, Table
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from typing import TypeAlias, TypeVar
+    from typing import Protocol, TypeAlias, TypeVar
 
     from ..request import Request
     from ..response import Middleware, Response
     from .endpoint import ErrorHandler
+    from .resource import Callback
 
     HandlerFunction = TypeVar("HandlerFunction", bound=ErrorHandler)
+
+    class Decorator(Protocol):
+        """Takes an error handler and returns the same."""
+
+        def __call__(self, function: HandlerFunction, /) -> HandlerFunction:
+            """Return `function`."""
+
 
 __all__ = ["Endpoint", "Router"]
 
@@ -51,7 +59,7 @@ class _Record:
 
 
 class _Mount:
-    """A Router inside another; `own_errors` if paths below the prefix that have no route are its."""
+    """A Router inside another; with `own_errors`, paths below it that have no route are its too."""
 
     __slots__ = ("middlewares", "own_errors", "prefix", "router")
 
@@ -184,7 +192,7 @@ class Router:
         *,
         middlewares: Iterable[Middleware] = (),
     ) -> None:
-        """Add a Router, or whatever register_routes takes, below a prefix, which may have wildcards.
+        """Add a Router, or what register_routes takes, below a prefix, which may have wildcards.
 
         A Router keeps its own middlewares and error handlers, also for paths below the prefix that
         no route has; routes that are added to it later are there too. It may be mounted in several
@@ -208,14 +216,15 @@ class Router:
             self._changed()
 
     def error_handler(
-        self, key: int | type[BaseException], handler: HandlerFunction | None = None
-    ) -> Callable[[HandlerFunction], HandlerFunction]:
-        """Let a function (request, error) answer errors: of a status (400 to 599) or exception class.
+        self, key: int | type[BaseException], handler: ErrorHandler | None = None
+    ) -> Decorator:
+        """Let a function (request, error) answer errors of a status (400 to 599) or of a class.
 
         As decorator, ``@router.error_handler(404)``, or with the function as second argument.
-        The most specific class is taken, then the status; 500 is also that of unexpected exceptions.
-        What it returns may be anything that a handler returns; if that is not a Response, it gets
-        the status of the error. If it fails, that is logged and answered with 500.
+        The most specific class is taken, then the status; 500 is also that of unexpected
+        exceptions. What it returns may be anything that a handler returns; if that is not a
+        Response, it gets the status of the error. If it fails, that is logged and answered with
+        500.
 
         Raises RegistrationError for another key.
         """
@@ -242,8 +251,8 @@ class Router:
                 known = names.setdefault(name, record.pattern)
                 if known.steps != record.pattern.steps:
                     raise PatternError(
-                        f"{record.route.owner}: pattern {record.pattern.text!r} has the name {name!r},"
-                        f" which {known.text!r} has already; give each its own"
+                        f"{record.route.owner}: pattern {record.pattern.text!r} has the name"
+                        f" {name!r}, which {known.text!r} has already; give each its own"
                     )
         return names
 
@@ -266,8 +275,8 @@ class Router:
 
     # Asking, in any thread.
 
-    def routes(self) -> list[Route]:
-        """Return the routes (method, pattern, callback), those of mounted Routers included, in order."""
+    def routes(self) -> list[tuple[str, str, Callback]]:
+        """Return all routes (method, pattern, callback) in order, also those that are mounted."""
         with _registering:
             entries = list(self._view.all_entries())
         return [
@@ -278,15 +287,13 @@ class Router:
     def url_for(self, name: str, /, **values: object) -> str:
         """Return the path of the route called `name`, percent-encoded: the inverse of matching.
 
-        `values` are those of the pattern's wildcards. Of routes in several mounts that share a name,
-        the first is taken. Raises PatternError for an unknown name or values that do not fit.
+        `values` are those of the pattern's wildcards. Of routes in several mounts that share a
+        name, the first is taken. Raises PatternError for an unknown name or values that do not fit.
         """
         names = (self._table or self._compiled()).names
         if name not in names:
             known = ", ".join(sorted(names)) or "none"
-            raise PatternError(
-                f"no route has the name {name!r}; names are given with name=: {known}"
-            )
+            raise PatternError(f"no route has the name {name!r}; the names (name=…) are: {known}")
         return names[name].build(**values)
 
     def resolve(self, request: Request) -> Endpoint:
@@ -305,13 +312,13 @@ class Router:
             table = self._table or self._compiled()
             endpoint, request.matches = table.search(request.method, request.raw_path)
             return endpoint
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - one request never ends the server
             # A converter of the application has failed, and not by ValueError.
             request.matches = {}
             if isinstance(error, HTTPError):
                 return self._view.scope.refuse(error)
             log_failure(request, "a converter failed", error)
-            return self._view.scope.refuse_always(InternalServerError())
+            return self._view.scope.refuse(InternalServerError())
 
     def dispatch(self, request: Request) -> Response:
         """Return the response to a request; never raises, needs no server."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from .converter import PATH, STR, Converter, text_to_url
 
@@ -11,20 +10,44 @@ from .converter import PATH, STR, Converter, text_to_url
 UNMATCHED = object()
 
 
-@dataclass(frozen=True, slots=True)
 class Step:
     """What takes components of a path: a literal if `name` is empty, else a wildcard.
 
     `minimum` is 0 or 1; `many` says that more than one is taken; `optional` that the value is None
-    when there is none.
+    when there is none. A step never changes, and equals another of the same meaning.
     """
 
-    literal: str = ""
-    name: str = ""
-    converter: Converter = STR
-    minimum: int = 1
-    many: bool = False
-    optional: bool = False
+    __slots__ = ("converter", "literal", "many", "minimum", "name", "optional")
+
+    def __init__(
+        self,
+        literal: str = "",
+        name: str = "",
+        converter: Converter = STR,
+        minimum: int = 1,
+        many: bool = False,
+        optional: bool = False,
+    ) -> None:
+        self.literal = literal
+        self.name = name
+        self.converter = converter
+        self.minimum = minimum
+        self.many = many
+        self.optional = optional
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.literal, self.name, self.converter, self.minimum, self.many, self.optional)
+
+    def as_text(self) -> Step:
+        """Return the step that takes the same components, and leaves them as they are."""
+        converter = Converter(self.converter.pattern, text_to_url, text_to_url)
+        return Step(self.literal, self.name, converter, self.minimum, self.many, self.optional)
 
     @property
     def variable(self) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..errors import BadRequest, HTTPNotImplemented, MethodNotAllowed
+from ..errors import BadRequest, HTTPNotImplemented
 from .pattern import join_path, split_path
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -163,7 +163,7 @@ class Table:
             return
         endpoints = self._known_endpoints(components)
         self.literal[path] = endpoints
-        if components:
+        if components and components[-1]:
             self.literal[path + "/"] = endpoints
 
     def _known_endpoints(self, components: list[str]) -> dict[str, Endpoint]:
@@ -188,7 +188,7 @@ class Table:
         if all(row.pattern.literal is not None for row in rows):
             allow = _allow(known)
             known.setdefault("OPTIONS", rows[0].scope.tell_methods(allow))
-            refusal = rows[0].scope.refuse_always(MethodNotAllowed(allow))
+            refusal = rows[0].scope.refuse_method(allow)
             for method in self._methods:
                 known.setdefault(method, refusal)
         return known
@@ -199,13 +199,13 @@ class Table:
         Raises whatever a converter raises, but for ValueError.
         """
         if method not in self._methods:
-            return self._root.refuse_always(HTTPNotImplemented()), {}
+            return self._root.refuse(HTTPNotImplemented()), {}
         if raw_path == "*" and method == "OPTIONS":
             return self._root.tell_methods(self._server_wide), {}
         try:
             components = split_path(raw_path)
         except BadRequest as error:
-            return self._root.refuse_always(error), {}
+            return self._root.refuse(error), {}
         rows = self._paths.candidates(components)
         found = _first(rows, method, components)
         if found is None and method == "HEAD":
@@ -229,7 +229,7 @@ class Table:
         allow = _allow(methods)
         if method == "OPTIONS":
             return scope.tell_methods(allow), matches
-        return scope.refuse_always(MethodNotAllowed(allow)), matches
+        return scope.refuse_method(allow), matches
 
     def _not_found(self, components: Sequence[str]) -> tuple[Endpoint, dict[str, object]]:
         """Return the 404 of the mounted Router with the longest prefix of the path."""

@@ -11,6 +11,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -38,17 +39,16 @@ server.run()
 
 
 def milliseconds(code: str) -> float:
-    """The least of many runs of a fresh interpreter without site-packages."""
+    """The median of many runs of a fresh interpreter, without site-packages."""
     times = []
-    for _ in range(25):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-S", "-c", code],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+    with tempfile.TemporaryDirectory() as cache:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": cache}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        for _ in range(26):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-S", "-c", code], env=env, check=True)
+            times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])  # the first run compiles
 
 
 def ask(sock: socket.socket, path: str) -> str:

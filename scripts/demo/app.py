@@ -1,6 +1,6 @@
 """A note board that several people share: REST under /api/notes, and a page that uses it.
 
-python3 -m resource_server scripts/demo/app.py:app
+Start it with: python3 -m resource_server scripts/demo/app.py:app
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from resource_server import (
     Conflict,
     FileResource,
+    HTTPError,
     JsonResponse,
     NotFound,
     Request,
@@ -104,28 +105,28 @@ class NotesApi(Resource):
     def __init__(self, board: Board) -> None:
         self.board = board
 
-    @get("/api/notes")
+    @get("/notes")
     def read_all(self, request: Request) -> Response:
         """All notes, the newest first."""
         return JsonResponse({"notes": [asdict(note) for note in self.board.all()]})
 
-    @post("/api/notes", max_content_length=MAX_BODY)
+    @post("/notes", max_content_length=MAX_BODY)
     def create(self, request: Request) -> Response:
         """Pin a note: {"text": ..., "color": ...}."""
         note = self.board.add(*_content(request))
         return JsonResponse(asdict(note), 201, {"Location": f"/api/notes/{note.id}"})
 
-    @get("/api/notes/:id(int)")
+    @get("/notes/:id(int)")
     def read(self, request: Request) -> Response:
         """Read one note."""
         return JsonResponse(asdict(self.board.read(request.matches["id"])))
 
-    @put("/api/notes/:id(int)", max_content_length=MAX_BODY)
+    @put("/notes/:id(int)", max_content_length=MAX_BODY)
     def write(self, request: Request) -> Response:
         """Replace a note's text and color."""
         return JsonResponse(asdict(self.board.change(request.matches["id"], *_content(request))))
 
-    @delete("/api/notes/:id(int)")
+    @delete("/notes/:id(int)")
     def remove(self, request: Request) -> None:
         """Delete a note."""
         self.board.remove(request.matches["id"])
@@ -149,6 +150,13 @@ def _content(request: Request) -> tuple[str, str]:
     return text.strip(), color
 
 
+def as_json(request: Request, error: BaseException) -> Response:
+    """Tell a program of an error as JSON, whatever it accepts."""
+    assert isinstance(error, HTTPError)
+    told = {"status": error.status_code, "error": error.reason, "message": error.message}
+    return JsonResponse(told, error.status_code, error.headers)
+
+
 def only_our_own(handler: Handler) -> Handler:
     """Let the page load nothing from elsewhere, and run no script that is in its text."""
 
@@ -163,7 +171,10 @@ def only_our_own(handler: Handler) -> Handler:
 
 def app() -> Router:
     """Make a board of its own, with everything that serves it."""
+    api = Router()
+    api.register_routes(NotesApi(Board()))
+    api.error_handler(HTTPError, as_json)
     router = Router(middlewares=[only_our_own])
-    router.register_routes(NotesApi(Board()))
+    router.mount("/api", api)
     router.register_routes(FileResource(str(STATIC)))
     return router

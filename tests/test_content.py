@@ -1,0 +1,154 @@
+"""Compression of responses, by what the client accepts."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from resource_server.request import Request
+from resource_server.response import Response, StreamResponse
+
+LONG = "abcdefgh" * 100
+
+
+def request_with(**fields: str) -> Request:
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    return Request(("192.0.2.1", 1), "GET", "/", headers=headers)
+
+
+class Source:
+    """Pieces that tell whether they were closed."""
+
+    def __init__(self, *pieces: Any) -> None:
+        self.pieces = iter(pieces)
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.pieces)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class TestCompression:
+    def test_a_long_text_for_a_client_that_accepts_it(self) -> None:
+        response = Response(LONG, compress=True)
+        response.negotiate(request_with(accept_encoding="gzip, deflate"))
+        assert response.body is not None
+        assert gzip.decompress(response.body) == LONG.encode()
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert response.headers["Vary"] == "Accept-Encoding"
+
+    @pytest.mark.parametrize("accept", [None, "", "br", "gzip;q=0", "identity", "*;q=0"])
+    def test_other_clients_get_it_as_it_is_and_caches_know(self, accept: str | None) -> None:
+        response = Response(LONG, compress=True)
+        response.negotiate(
+            request_with() if accept is None else request_with(accept_encoding=accept)
+        )
+        assert response.body == LONG.encode()
+        assert "Content-Encoding" not in response.headers
+        assert response.headers["Vary"] == "Accept-Encoding"
+
+    @pytest.mark.parametrize(
+        "response",
+        [
+            Response(LONG),
+            Response("short", compress=True),
+            Response(LONG, 206, compress=True),
+            Response(LONG, 101, compress=True),
+            Response(None, 204, compress=True),
+            Response(LONG, compress=True, content_type="image/png"),
+            Response(LONG, compress=True, content_type=""),
+            Response(LONG, headers={"Content-Encoding": "br"}, compress=True),
+            Response(LONG, headers={"Content-Range": "bytes 0-1/2"}, compress=True),
+        ],
+    )
+    def test_what_is_not_worth_it_or_may_not_be(self, response: Response) -> None:
+        body = response.body
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.body == body
+        assert "Vary" not in response.headers
+
+    def test_a_file_is_left_to_who_made_it(self) -> None:
+        response = Response(LONG, compress=True)
+        response.file, response.body = io.BytesIO(), None
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert "Vary" not in response.headers
+        response.file = None
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert "Vary" not in response.headers
+
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            "text/css",
+            "application/json",
+            "Image/SVG+xml;a=b",
+            "application/problem+json",
+            "font/ttf",
+        ],
+    )
+    def test_types_that_are_text_underneath(self, content_type: str) -> None:
+        response = Response(LONG, compress=True, content_type=content_type)
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.headers["Content-Encoding"] == "gzip"
+
+    def test_what_does_not_get_smaller_stays(self) -> None:
+        noise = random.Random(1).randbytes(600)
+        response = Response(noise, compress=True, content_type="text/plain")
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.body == noise
+        assert "Content-Encoding" not in response.headers
+        assert response.headers["Vary"] == "Accept-Encoding"
+
+    @pytest.mark.parametrize(
+        ("vary", "merged"),
+        [
+            ("Cookie", "Cookie, Accept-Encoding"),
+            ("accept-encoding", "accept-encoding"),
+            ("*", "*"),
+            ("", "Accept-Encoding"),
+        ],
+    )
+    def test_vary_is_added_to(self, vary: str, merged: str) -> None:
+        response = Response(LONG, headers={"Vary": vary}, compress=True)
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.headers["Vary"] == merged
+
+    @pytest.mark.parametrize(("tag", "weak"), [('"a"', 'W/"a"'), ('W/"a"', 'W/"a"')])
+    def test_a_strong_entity_tag_becomes_weak(self, tag: str, weak: str) -> None:
+        response = Response(LONG, headers={"ETag": tag, "Content-Length": "800"}, compress=True)
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.headers["ETag"] == weak
+        assert response.content_length is None
+
+    def test_a_stream_can_be_read_piece_by_piece(self) -> None:
+        source = Source("first", b"", "second")
+        response = StreamResponse(source, content_type="text/event-stream", content_length=11)
+        response.compress = True
+        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.content_length is None
+        assert response.iterator is not None
+        reader = zlib.decompressobj(31)
+        read = [reader.decompress(piece) for piece in iter(response.iterator)]
+        assert read == [b"first", b"", b"second", b""]
+        assert reader.eof
+        with pytest.raises(StopIteration):
+            next(response.iterator)
+        response.close()
+        assert source.closed == 1
+
+    def test_a_stream_that_cannot_be_closed_is_not(self) -> None:
+        compressed = Response(iter([b"a"]), compress=True, content_type="text/plain")
+        compressed.iterator = iter([b"a"])
+        compressed.negotiate(request_with(accept_encoding="gzip"))
+        compressed.close()
