@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from io import BytesIO
-from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from .errors import BadRequest, FieldError, UnsupportedMediaType
 from .headers import Headers, parse_cookies, parse_list, parse_parameters
@@ -81,6 +80,8 @@ def percent_decode(text: str) -> str:
         return text
     if _find_bad_escape(text):
         raise BadRequest("malformed percent-encoding")
+    from urllib.parse import unquote_to_bytes
+
     try:
         return unquote_to_bytes(text).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -196,6 +197,8 @@ class Request:
         headers: HeadersLike | None = None,
         stream: IO[bytes] | None = None,
     ) -> None:
+        from urllib.parse import quote, urlencode
+
         target, _, tail = path.partition("#")
         target = quote(target, safe=_TARGET_CHARACTERS)
         if params is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from urllib.parse import quote
 
 from .content import (
     MIN_COMPRESSED_BYTES,
@@ -429,6 +428,8 @@ class Redirect(Response, Exception):  # noqa: N818 - it is an answer, not an err
             raise ValueError(f"{status_code!r} is not the status of a redirection")
         if _find_control(location):
             raise FieldError(f"a location has no control characters: {location[:80]!a}")
+        from urllib.parse import quote
+
         super().__init__(None, status_code, headers)
         self.headers["Location"] = _bare_percent.sub(
             "%25", quote(location, safe=_LOCATION_CHARACTERS)

@@ -458,15 +458,24 @@ def test_a_forbidden_port_is_told(run: Callable[..., Command]) -> None:
     assert "choose one from 1024 up" in advice(run(port=1))
 
 
-def test_a_key_of_another_certificate_or_with_a_password_is_told(
+def test_a_key_of_another_certificate_is_told(
+    run: Callable[..., Command], tmp_path: Path, authority: Any
+) -> None:
+    one, other = (authority.issue_cert("127.0.0.1") for _ in range(2))
+    one.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    other.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    text = advice(run("--tls-cert", "cert.pem", "--tls-key", "key.pem"))
+    assert "cert.pem and key.pem are no PEM certificate with its unencrypted private key" in text
+
+
+def test_a_key_with_a_password_is_told_and_nobody_is_asked_for_it(
     run: Callable[..., Command], tmp_path: Path, authority: Any
 ) -> None:
     from cryptography.hazmat.primitives import serialization
 
-    one, other = (authority.issue_cert("127.0.0.1") for _ in range(2))
-    one.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    other.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    key = serialization.load_pem_private_key(one.private_key_pem.bytes(), None)
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
     (tmp_path / "locked.pem").write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -474,9 +483,8 @@ def test_a_key_of_another_certificate_or_with_a_password_is_told(
             serialization.BestAvailableEncryption(b"secret"),
         )
     )
-    for name in ("key.pem", "locked.pem"):
-        text = advice(run("--tls-cert", "cert.pem", "--tls-key", name))
-        assert f"cert.pem and {name} are no PEM certificate" in text
+    text = advice(run("--tls-cert", "cert.pem", "--tls-key", "locked.pem"))
+    assert "cert.pem and locked.pem are no PEM certificate with its unencrypted" in text
 
 
 @pytest.mark.parametrize(
