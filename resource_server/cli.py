@@ -473,12 +473,14 @@ def _code_of_the_app(doing: str, place: str) -> Iterator[None]:
 
 
 def _say(text: str, stream: TextIO | None) -> None:
-    """Write one line at once; a stream that is missing, closed or full is no reason to fail."""
+    """Write one line at once; a stream that is missing or not read is no reason to fail."""
     if stream is None:
         return
     line = " ".join(text.split())
     encoding = stream.encoding or "ascii"
     try:
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except (OSError, ValueError):
-        return
+    except OSError:
+        # What is left in its buffer would make the interpreter complain at its end.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

@@ -8,8 +8,8 @@ import logging
 import os
 import signal
 import threading
-import weakref
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Self
 
 from .engine.engine import Engine
 from .engine.tls import server_context
@@ -27,24 +27,26 @@ log = logging.getLogger("resource_server")
 
 Path = str | os.PathLike[str]
 
-_running: weakref.WeakSet[HTTPServer] = weakref.WeakSet()
+#: Servers to be stopped at exit, whether or not anybody still refers to them.
+_running: set[HTTPServer] = set()
 
 
 class HTTPServer:
     """An HTTP/1.1 server in threads of its own.
 
-    :param addr: ``(host, port)``: host "" is every interface, port 0 any free one; or ``"unix:/path"``; or a
-        bound socket.
+    :param addr: ``(host, port)``: host "" is every interface, port 0 any free one; or
+        ``"unix:/path"``; or a bound socket.
     :param privkey: path of a private key (PEM), for TLS together with ``cert``.
     :param cert: path of a certificate chain (PEM).
     :param router: what answers; a new Router if None.
     :param tls: an ``ssl.SSLContext`` in place of the two paths.
     :param limits: sizes and deadlines.
-    :param threads: how many handlers may run at once in workers; threads are started as they are needed.
+    :param threads: how many handlers may run at once in workers; threads are started as they are
+        needed.
     :param max_connections: further clients get 503.
     :param backlog: connections that the system keeps until they are accepted.
-    :param inline: whether quick handlers run in the thread that reads their requests. With False, each
-        request is handed to a worker.
+    :param inline: whether quick handlers run in the thread that reads their requests. With False,
+        each request is handed to a worker.
     :raises ValueError: for one of ``privkey`` and ``cert`` without the other, or with ``tls``.
 
     Every method may be called by any thread. As a context manager it starts and stops::
@@ -111,8 +113,8 @@ class HTTPServer:
     def start(self) -> None:
         """Listen and serve. When this returns, clients are answered.
 
-        :raises OSError: naming the address that cannot be had, or the key or certificate that cannot be
-            used; nothing is left behind then.
+        :raises OSError: naming the address that cannot be had, or the key or certificate that
+            cannot be used; nothing is left behind then.
         :raises RuntimeError: if it is running.
         """
         with self._lock:
@@ -123,27 +125,28 @@ class HTTPServer:
             self._engine = Engine(
                 self.addr, self.router.resolve, self.limits, tls=self._tls, **self._options
             )
-        _running.add(self)
+            _forget_stopped()
+            _running.add(self)
         log.info("Serving on %s", self.url)
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Stop, and return by the timeout whatever handlers do.
 
-        Nothing more is accepted and idle connections are closed at once; requests under way are answered;
-        what is left at the timeout is cut off. From a handler it only begins this, and returns. Stopping a
-        server that does not run does nothing. Afterwards it can be started again.
+        Nothing more is accepted and idle connections are closed at once; requests under way are
+        answered; what is left at the timeout is cut off. From a handler it only begins this, and
+        returns. Stopping a server that does not run does nothing. Afterwards it can be started
+        again.
 
         :param timeout: seconds for the requests under way.
-        :returns: whether everything has ended: False if a handler is still running in its thread, or when
-            called from a handler.
+        :returns: whether everything has ended: False if a handler is still running in its thread,
+            or when called from a handler.
         """
         with self._lock:
             engine = self._engine
         if engine is None:
             return True
         stopped = engine.stop(timeout)
-        if stopped:
-            _running.discard(self)
+        _forget_stopped()
         return stopped
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -155,19 +158,22 @@ class HTTPServer:
         return engine is None or engine.wait(timeout)
 
     def run(self) -> None:
-        """Start if necessary, and wait until the server is stopped: by Ctrl-C, SIGTERM or another thread.
+        """Start if necessary, and wait until the server is stopped.
 
-        Signals are handled only when called from the main thread, and as before afterwards.
+        That is by Ctrl-C, SIGTERM or another thread. Signals are handled only when called from the
+        main thread, and as before afterwards.
 
         :raises OSError: as :meth:`start`.
         """
-        if not self.running:
-            self.start()
         if threading.current_thread() is not threading.main_thread():
+            if not self.running:
+                self.start()
             self.wait()
             return
         try:
             with _signals_interrupt():
+                if not self.running:
+                    self.start()
                 # On Windows a wait without end would not notice Ctrl-C.
                 while not self.wait(1.0 if os.name == "nt" else None):
                     pass
@@ -208,7 +214,7 @@ class HTTPServer:
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def replace_certificate(self, privkey: Path, cert: Path) -> None:
-        """Use another key and certificate, also while running: for the connections that come from now on.
+        """Use another key and certificate for the connections that come from now on.
 
         :raises OSError: if they cannot be used; the old ones stay.
         :raises ValueError: if the server runs without TLS.
@@ -219,7 +225,7 @@ class HTTPServer:
                 self._engine.use_tls(context)
             self._files, self._tls = (privkey, cert), context
 
-    def __enter__(self) -> HTTPServer:
+    def __enter__(self) -> Self:
         """Start, unless it is running."""
         if not self.running:
             self.start()
@@ -252,7 +258,9 @@ def _signals_interrupt() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -263,5 +271,12 @@ def _signals_interrupt() -> Iterator[None]:
 @atexit.register
 def _stop_all() -> None:
     """Stop what is still running before the interpreter takes its threads' ground away."""
+    deadline = time.monotonic() + 1.0
     for server in list(_running):
-        server.stop(timeout=1.0)
+        server.stop(deadline - time.monotonic())
+
+
+def _forget_stopped() -> None:
+    for server in list(_running):
+        if not server.running:
+            _running.discard(server)

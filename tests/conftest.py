@@ -70,7 +70,7 @@ def server_threads() -> list[threading.Thread]:
 
 def open_sockets() -> set[str]:
     """Return the identity of each open socket of this process; empty where the system hides it."""
-    sockets = set()
+    sockets: set[str] = set()
     try:
         names = os.listdir("/proc/self/fd")
     except OSError:

@@ -63,7 +63,7 @@ class Command:
     def line(self, lines: queue.Queue[str | None] | None = None) -> str:
         """Return the next line of standard output (or error)."""
         line = (self.out if lines is None else lines).get(timeout=PATIENCE)
-        assert line is not None, self.ended()
+        assert line is not None, "the process has ended"
         return line
 
     def url(self) -> str:
@@ -88,9 +88,12 @@ class Command:
 
     def close(self) -> None:
         """End the process in any case."""
-        if self.process.poll() is None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait(PATIENCE)
+            self.process.wait()
         for reader in self._readers:
             reader.join(PATIENCE)
 
@@ -365,6 +368,80 @@ def test_a_signal_stops_it_cleanly(run: Callable[..., Command], number: int) -> 
     kept.close()
 
 
+@needs_signals
+def test_a_signal_while_the_app_is_imported_ends_it_cleanly(
+    run: Callable[..., Command], tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import threading\nprint('importing', flush=True)\nthreading.Event().wait()\n"
+    )
+    command = run("slow.py")
+    assert command.line() == "importing"
+    assert command.end() == (0, [], [])
+
+
+@needs_signals
+def test_a_second_signal_does_not_wait_for_handlers(
+    run: Callable[..., Command], tmp_path: Path
+) -> None:
+    (tmp_path / "stuck.py").write_text(
+        "import threading\n"
+        "def wait(request):\n"
+        "    print('handling', flush=True)\n"
+        "    threading.Event().wait()\n"
+        "app = [('GET', '/', wait)]\n"
+    )
+    command = run("stuck.py", "--no-access-log")
+    port = urlsplit(command.url()).port
+    assert port
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert command.line() == "handling"
+        command.process.send_signal(signal.SIGINT)
+        # That nobody is accepted any more shows that it is stopping.
+        while accepts_connections(port):
+            pass
+        assert command.end()[:2] == (0, ["Stopped."])
+
+
+def accepts_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+@needs_signals
+def test_output_that_nobody_reads_is_no_reason_to_end(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from resource_server import HTTPServer
+from resource_server.cli import main
+
+wait = HTTPServer.wait
+
+def wait_and_tell(self, timeout=None):
+    os.write(2, f"a server on {self.url} (Ctrl-C stops it)\\n".encode())
+    return wait(self, timeout)
+
+HTTPServer.wait = wait_and_tell
+read, write = os.pipe()
+os.dup2(write, 1)
+os.close(write)
+os.close(read)
+sys.exit(main(["0", "--no-access-log"]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = Command([sys.executable, "-c", code], tmp_path, environment)
+    try:
+        command.out, command.err = command.err, command.out
+        assert fetch(command.url())[0] == 200
+        assert command.end() == (0, [], [])
+    finally:
+        command.close()
+
+
 def test_it_serves_without_standard_streams(tmp_path: Path) -> None:
     code = """
 import os, sys
@@ -414,6 +491,8 @@ sys.exit(main(["0"]))
         (["several.py"], "several Resource classes (A, B); name one, as in several.py:A"),
         (["broken.py"], "broken.py:1: SyntaxError: '(' was never closed"),
         (["leaves.py"], "leaves.py:1: SystemExit: two lines"),
+        (["./notes.txt"], "./notes.txt is no Python file (its name must end with .py)"),
+        (["needy.part:app"], "__init__.py:1: ModuleNotFoundError: No module named 'nowhere'"),
         (["folder/needy.py"], "needy.py:1: ModuleNotFoundError: No module named 'nowhere'"),
         (["badroutes.py"], "/:"),
         (["--directory", "none"], "there is no directory none"),
@@ -432,7 +511,10 @@ def test_what_cannot_be_served_is_told_in_one_line(
     folder = app.parent / "folder"
     folder.mkdir()
     (folder / "needy.py").write_text("import nowhere\n")
+    (app.parent / "needy").mkdir()
     files = {
+        "needy/__init__.py": "import nowhere\n",
+        "notes.txt": "no code\n",
         "empty.py": "",
         "several.py": "from resource_server import Resource\n"
         "class A(Resource): ...\nclass B(Resource): ...\n",
@@ -452,10 +534,25 @@ def test_a_port_in_use_is_told(run: Callable[..., Command]) -> None:
     assert f"port {port} of 127.0.0.1 is in use; choose another with --port" in text
 
 
-@needs_signals
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may use any port")
-def test_a_forbidden_port_is_told(run: Callable[..., Command]) -> None:
-    assert "choose one from 1024 up" in advice(run(port=1))
+def test_a_forbidden_port_is_told(tmp_path: Path) -> None:
+    # Not by trying one: some users, and some systems, may use any port.
+    code = """
+import errno, socket, sys
+from resource_server.cli import main
+
+def bind(self, address):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+socket.socket.bind = bind
+sys.exit(main(["80"]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = Command([sys.executable, "-c", code], tmp_path, environment)
+    try:
+        text = advice(command)
+        assert "no permission to use port 80 of 127.0.0.1; choose one from 1024 up" in text
+    finally:
+        command.close()
 
 
 def test_a_key_of_another_certificate_is_told(

@@ -6,6 +6,8 @@ import logging
 import re
 from typing import TYPE_CHECKING
 
+from .defects import log_exception
+
 if TYPE_CHECKING:
     from ..request import Request
     from ..response import Response
@@ -32,23 +34,27 @@ def log_access(
 
     :param request: None when what came was no request.
     :param sent: bytes of content.
-    :param seconds: from the handler's start to the response's end, or to its hand-over to the system.
+    :param seconds: from the handler's start to the response's end, or to its hand-over to the
+        system.
     """
     line = referer = agent = "-"
     if request is not None:
         line = f"{request.method} {request.target} HTTP/{request.http_version}"
         referer = request.headers.get("referer", "-")
         agent = request.headers.get("user-agent", "-")
-    _access.info(
-        '%s "%s" %d %d "%s" "%s" %.1f',
-        client_address[0] or "-",
-        _escape(line),
-        response.status_code,
-        sent,
-        _escape(referer),
-        _escape(agent),
-        seconds * 1000,
-    )
+    try:
+        _access.info(
+            '%s "%s" %d %d "%s" "%s" %.1f',
+            client_address[0] or "-",
+            _escape(line),
+            response.status_code,
+            sent,
+            _escape(referer),
+            _escape(agent),
+            seconds * 1000,
+        )
+    except Exception:  # noqa: BLE001 - a logging handler of the application may raise anything
+        log_exception("An access line could not be written.")
 
 
 def _escape(text: str) -> str:

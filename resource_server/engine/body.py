@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..errors import ContentTooLarge, Disconnected
@@ -48,8 +49,8 @@ class CollectedBody:
         # Imported here: it takes long, and most servers never need it.
         import tempfile
 
-        memory = cast(io.BytesIO, self._file)
-        self._file = cast(BinaryIO, tempfile.TemporaryFile())
+        memory = cast("io.BytesIO", self._file)
+        self._file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - see close
         self._file.write(memory.getbuffer())
 
     def open(self) -> BinaryIO:
@@ -64,13 +65,15 @@ class CollectedBody:
 
 
 class LiveBody(io.RawIOBase):
-    """The request's body as a file that is read while it arrives. Reads block, in the handler's own thread.
+    """The request's body as a file that is read while it arrives.
+
+    Reads block, in the handler's own thread.
 
     :param limit: bytes that may be read.
 
     Reading raises ContentTooLarge beyond the limit, RequestTimeout when nothing comes for
-    ``limits.body_idle`` seconds, BadRequest for malformed chunks, and Disconnected when the client
-    leaves before the end.
+    ``limits.body_idle`` seconds or less than ``limits.body_rate`` bytes come per second of waiting,
+    BadRequest for malformed chunks, and Disconnected when the client leaves before the end.
     """
 
     def __init__(self, wire: Wire, request: Request, limit: int) -> None:
@@ -79,6 +82,8 @@ class LiveBody(io.RawIOBase):
         self._request = request
         self._limit = limit
         self._received = 0
+        # Seconds spent waiting: a client is not to blame for a handler that reads slowly.
+        self._waited = 0.0
         self._piece = memoryview(b"")
 
     def readable(self) -> bool:
@@ -86,7 +91,7 @@ class LiveBody(io.RawIOBase):
         return True
 
     def readinto(self, buffer: object) -> int:
-        """Fill ``buffer`` with what is there, waiting for at least a byte; 0 at the end of the body."""
+        """Fill ``buffer`` with what is there, at least a byte; 0 at the end of the body."""
         target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         if target and not self._piece:
             self._piece = memoryview(self._next_piece())
@@ -113,8 +118,15 @@ class LiveBody(io.RawIOBase):
                 return b""
             if http.expects_continue:
                 wire.send_all(http.continue_())
-            data = wire.receive_some(wire.limits.body_idle)
-            if not data:
-                wire.broken = True
-                raise Disconnected("The client left within the body.")
-            http.receive(data)
+            http.receive(self._wait_for_more())
+
+    def _wait_for_more(self) -> bytes:
+        limits = self._wire.limits
+        patience = limits.body_idle + self._received / limits.body_rate - self._waited
+        started = time.monotonic()
+        data = self._wire.receive_some(min(limits.body_idle, patience))
+        self._waited += time.monotonic() - started
+        if not data:
+            self._wire.broken = True
+            raise Disconnected("The client left within the body.")
+        return data

@@ -13,10 +13,10 @@ CLOSING       the client to read a refusal and leave (lingering close)    yes
 CLOSED        nothing                                                     no more
 ============  ==========================================================  ==================
 
-Whoever leads the loop calls ``on_event`` and ``expire``; both may change the state and nothing else does.
-While the state is WORKING, only the thread that runs the handler touches the socket and the protocol.
-``on_event`` returns whether the caller still leads: it runs quick handlers itself, and may find
-afterwards that a standby has taken over (see ``loop.py``).
+Whoever leads the loop calls ``on_event`` and ``expire``; both may change the state and nothing else
+does. While the state is WORKING, only the thread that runs the handler touches the socket and the
+protocol. ``on_event`` returns whether the caller still leads: it runs quick handlers itself, and
+may find afterwards that a standby has taken over (see ``loop.py``).
 """
 
 from __future__ import annotations
@@ -26,83 +26,29 @@ import logging
 import selectors
 import socket
 from time import perf_counter
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING
 
-from ..errors import ContentTooLarge, Disconnected, HTTPError, InternalServerError, RequestTimeout
-from ..protocol.http1 import HTTP1
+from ..errors import ContentTooLarge, HTTPError, InternalServerError, RequestTimeout
 from ..response import error_response
-from .access import log_access, log_access_enabled
-from .body import CollectedBody, LiveBody
+from .body import CollectedBody
+from .defects import log_exception
+from .exchange import Exchange, Refusal, learn
 from .tls import TLSSocket
-from .wire import RECEIVE_SIZE, Wire
+from .wire import RECEIVE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..request import Request
-    from ..response import Response
+    from .exchange import Endpoint
     from .loop import Loop
 
 log = logging.getLogger("resource_server")
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-#: A response up to this size goes out in one piece with its head; a longer one is not copied for that.
-JOIN_SIZE = 65536
 #: Bytes read from a file for each time its socket is ready.
 FILE_PIECE = 262144
-#: Seconds of handler time, on average, beyond which a route is handed to a worker before it runs …
-HAND_OVER = 0.002
-#: … and below which it comes back. Between the two it stays where it is.
-TAKE_BACK = 0.0005
-#: How much the newest run counts in a route's average.
-_WEIGHT = 0.125
-
-
-class Endpoint(Protocol):
-    """What answers a request, and what the engine must know beforehand."""
-
-    max_content_length: int
-    stream: bool
-    blocking: bool | None
-    expect: Callable[[Request], object] | None
-    #: an error that this endpoint merely tells: no body is read for it
-    error: HTTPError | None
-    #: seconds that its runs take (an average that the engine keeps; a lost update does no harm)
-    mean: float
-    #: whether its runs are handed to a worker for being slow
-    slow: bool
-
-    def __call__(self, request: Request) -> Response:
-        """Answer; never raises."""
-
-    def fail(self, request: Request, error: BaseException) -> Response:
-        """Answer an error that was found before the handler ran; never raises."""
-
-
-class Refusal:
-    """An endpoint that answers an error in the place, and in the manner, of another one."""
-
-    __slots__ = ("_endpoint", "error", "mean", "slow")
-
-    max_content_length = 0
-    stream = False
-    blocking = None
-    expect = None
-
-    def __init__(self, endpoint: Endpoint, error: HTTPError) -> None:
-        self._endpoint = endpoint
-        self.error = error
-        self.mean = 0.0
-        self.slow = False
-
-    def __call__(self, request: Request) -> Response:
-        """Answer."""
-        return self._endpoint.fail(request, self.error)
-
-    def fail(self, request: Request, error: BaseException) -> Response:
-        """Answer another error."""
-        return self._endpoint.fail(request, error)
 
 
 class State(enum.Enum):
@@ -122,7 +68,7 @@ class State(enum.Enum):
 READING, WORKING = State.READING, State.WORKING
 
 
-class Connection(Wire):
+class Connection(Exchange):
     """A client's connection in a loop.
 
     :param client_address: host and port.
@@ -130,17 +76,9 @@ class Connection(Wire):
     """
 
     __slots__ = (
-        "_endpoint",
-        "_file",
-        "_file_left",
         "_interest",
-        "_output",
         "_partial",
-        "_request",
-        "body",
-        "client_address",
         "deadline",
-        "loop",
         "server_address",
         "state",
     )
@@ -152,19 +90,11 @@ class Connection(Wire):
         client_address: tuple[str, int],
         server_address: tuple[str, int],
     ) -> None:
-        super().__init__(sock, HTTP1(loop.limits), loop.limits)
-        self.loop = loop
-        self.client_address = client_address
+        super().__init__(loop, sock, client_address)
         self.server_address = server_address
         self.state = READING
         #: when to call ``expire``, ``time.monotonic`` seconds
         self.deadline = loop.now + loop.limits.head
-        self.body: CollectedBody | None = None
-        self._request: Request | None = None
-        self._endpoint: Endpoint | None = None
-        self._output: memoryview | None = None
-        self._file: BinaryIO | None = None
-        self._file_left = 0
         self._interest = 0
         # whether the beginning of a head has been received
         self._partial = False
@@ -198,7 +128,8 @@ class Connection(Wire):
             return self._receive()
         if state is WORKING:
             if mask:
-                # Its owner will look by itself; until then it would report the same again and again.
+                # Its owner will look by itself; until then it would report the same again and
+                # again.
                 self._watch(0)
                 return True
             return self._settle()
@@ -215,6 +146,9 @@ class Connection(Wire):
             self._discard()
         elif state is State.HANDSHAKE:
             return self._shake_hands()
+        elif not mask:
+            # Closed while a handler was at work, who gives it back now.
+            self.release()
         return True
 
     def _shake_hands(self) -> bool:
@@ -294,7 +228,8 @@ class Connection(Wire):
             error = ContentTooLarge(f"The body is longer than {endpoint.max_content_length} bytes.")
             return self._run(request, Refusal(endpoint, error))
         elif http.expects_continue and endpoint.expect is not None:
-            return self._hand_over(request, endpoint, self._ask)
+            request.exchange = self
+            return self._hand_over(request, endpoint, self.ask)
         elif endpoint.stream:
             return self._run(request, endpoint)
         return self._collect(request, endpoint)
@@ -332,7 +267,9 @@ class Connection(Wire):
     def _take_body(self) -> bool:
         """Keep what has arrived of the body; run the handler when it is complete."""
         http, body, request, endpoint = self.http, self.body, self._request, self._endpoint
-        assert body is not None and request is not None and endpoint is not None
+        assert body is not None
+        assert request is not None
+        assert endpoint is not None
         try:
             body.write(http.read_body())
         except ContentTooLarge as error:
@@ -356,12 +293,6 @@ class Connection(Wire):
         self._request = self._endpoint = None
         return self._run(request, endpoint)
 
-    def _drop_body(self) -> None:
-        self._request = self._endpoint = None
-        if self.body is not None:
-            self.body.close()
-            self.body = None
-
     # -- the leader: handlers --------------------------------------------------------------
 
     def _run(self, request: Request, endpoint: Endpoint) -> bool:
@@ -370,9 +301,10 @@ class Connection(Wire):
         request.exchange = self
         blocking = endpoint.blocking
         if not loop.inline or endpoint.stream or (endpoint.slow if blocking is None else blocking):
-            return self._hand_over(request, endpoint, self._work)
+            return self._hand_over(request, endpoint, self.work)
         self.state = WORKING
-        # The lead is laid down while foreign code runs: if that takes long, the standby takes it up.
+        # The lead is laid down while foreign code runs: if that takes long, the standby takes it
+        # up.
         loop.running = endpoint
         loop.started = started = perf_counter()
         loop.lead_lock.release()
@@ -380,13 +312,15 @@ class Connection(Wire):
             loop.wake_standby()
         response = self._call(request, endpoint)
         leads = loop.lead_lock.acquire(False)
-        _learn(endpoint, perf_counter() - started)
+        learn(endpoint, perf_counter() - started)
         if not leads:
-            self._finish_late(request, response, started)
+            self.finish(request, response, started)
             return False
-        if response.iterator is not None and not self.http.head_only:
+        if response.iterator is not None:
             # Foreign code again, and maybe for hours.
-            return self._hand_over(request, endpoint, lambda: self._finish(request, response, started))
+            return self._hand_over(
+                request, endpoint, lambda: self.finish(request, response, started)
+            )
         self._deliver(request, response, started)
         return self._settle()
 
@@ -401,10 +335,10 @@ class Connection(Wire):
         return True
 
     def _settle(self) -> bool:
-        """The response is on its way, and the connection the loop's again: decide what comes next."""
+        """Decide what comes next, with the response on its way and the connection the loop's."""
         http = self.http
         if self.broken:
-            self.close()
+            self.drop()
             return True
         if self._output is not None or self._file is not None:
             self.state = State.WRITING
@@ -426,163 +360,6 @@ class Connection(Wire):
             return True
         self._begin_closing()
         return True
-
-    # -- the thread that runs the handler --------------------------------------------------
-
-    def _work(self) -> None:
-        """A worker's job: run the handler, send what it answers, give the connection back."""
-        request, endpoint = self._request, self._endpoint
-        assert request is not None and endpoint is not None
-        if endpoint.stream:
-            request.stream = LiveBody(self, request, endpoint.max_content_length)
-        started = perf_counter()
-        response = self._call(request, endpoint)
-        _learn(endpoint, perf_counter() - started)
-        self._finish(request, response, started)
-
-    def _ask(self) -> None:
-        """A worker's job: ask the route whether it wants the body that the client announces."""
-        request, endpoint = self._request, self._endpoint
-        assert request is not None and endpoint is not None and endpoint.expect is not None
-        started = perf_counter()
-        try:
-            answer = endpoint.expect(request)
-        except HTTPError as error:
-            answer = error
-        except BaseException:
-            log.exception("The expect callable of a route failed.")
-            answer = InternalServerError()
-        if isinstance(answer, HTTPError):
-            self._finish(request, self._call(request, Refusal(endpoint, answer)), started)
-        elif endpoint.stream:
-            self._work()
-        else:
-            self.loop.post(self)
-
-    def _call(self, request: Request, endpoint: Endpoint) -> Response:
-        try:
-            return endpoint(request)
-        except BaseException:
-            # SystemExit, KeyboardInterrupt and MemoryError included: the server lives.
-            log.exception("An endpoint raised.")
-            return error_response(InternalServerError(), "text/plain")
-
-    def _finish(self, request: Request, response: Response, started: float) -> None:
-        """Send the response, blocking only for streams, and give the connection back to the loop."""
-        self._request = self._endpoint = None
-        self._deliver(request, response, started)
-        if not self.loop.post(self):
-            # The server has stopped meanwhile.
-            self.broken = True
-            self.sock.close()
-
-    def _finish_late(self, request: Request, response: Response, started: float) -> None:
-        """``_finish`` of a thread that was the leader: it must not come back as if it still were."""
-        try:
-            self._finish(request, response, started)
-        except Exception:
-            log.exception("A response failed; this is a defect of resource_server.")
-
-    def _deliver(self, request: Request | None, response: Response, started: float) -> None:
-        """Send the response as far as the socket takes it; the rest is left to the loop.
-
-        Streamed content (of a worker) is sent to its end. Failing, the connection is marked broken.
-        """
-        http = self.http
-        if self.loop.stopping:
-            http.keep_alive = False
-        sent = 0
-        try:
-            head, response = self._start(response)
-            body = response.body
-            if body is not None:
-                http.finish()
-                self._send_some(head, body if http.sends_payload else b"")
-                sent = len(body)
-            elif not http.sends_payload:
-                http.finish()
-                self._send_some(head, b"")
-                response.close()
-            elif response.file is not None:
-                sent = self._file_left = response.content_length or 0
-                self._file = response.file
-                self._send_some(head, b"")
-            else:
-                sent = self._stream(head, response)
-        except Disconnected as error:
-            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
-            self.broken = True
-        except OSError as error:
-            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
-            self.broken = True
-        if self.body is not None:
-            self.body.close()
-            self.body = None
-        if request is not None:
-            request.exchange = None
-        if log_access_enabled():
-            log_access(self.client_address, request, response, sent, perf_counter() - started)
-
-    def _start(self, response: Response) -> tuple[bytes, Response]:
-        """The response's head; if it cannot be written down, that of a 500 in its place."""
-        try:
-            if response.status_code < 200:
-                raise ValueError(f"{response.status_code} is no status of a final response")
-            return self.http.start(response, self.loop.date_line()), response
-        except Exception:
-            log.exception("A response could not be sent.")
-            response.close()
-            response = error_response(InternalServerError(), "text/plain")
-            return self.http.start(response, self.loop.date_line()), response
-
-    def _send_some(self, head: bytes, body: bytes) -> None:
-        """Send without blocking; keep what the socket does not take."""
-        if len(body) <= JOIN_SIZE:
-            self._output = self._try_send(head + body)
-            return
-        rest = self._try_send(head)
-        self._output = self._try_send(body) if rest is None else memoryview(bytes(rest) + body)
-
-    def _try_send(self, data: bytes | memoryview) -> memoryview | None:
-        """Send what the socket takes now; return the rest.
-
-        :raises OSError: when the client has gone.
-        """
-        try:
-            taken = self.sock.send(data)
-        except BlockingIOError:
-            taken = 0
-        return memoryview(data)[taken:] if taken < len(data) else None
-
-    def _stream(self, head: bytes, response: Response) -> int:
-        """Send an iterator's pieces as they come, each when the client has taken the one before.
-
-        The head waits for the first piece, so that an iterator that fails at once is still answered with
-        a 500; an empty piece sends the head alone.
-        """
-        http = self.http
-        sent = 0
-        pieces = response.iterator
-        assert pieces is not None
-        try:
-            for piece in pieces:
-                data = piece.encode() if isinstance(piece, str) else bytes(piece)
-                sent += len(data)
-                data = http.encode(data)
-                if head or data:
-                    self.send_all(head + data)
-                    head = b""
-            self.send_all(head + http.end())
-            http.finish()
-        except Disconnected:
-            raise
-        except BaseException as error:
-            # What has been sent cannot be taken back: the cut tells the client that it is incomplete.
-            log.exception("A streamed response failed after %d bytes.", sent)
-            raise Disconnected("The stream failed.") from error
-        finally:
-            response.close()
-        return sent
 
     # -- the leader: output ----------------------------------------------------------------
 
@@ -609,7 +386,11 @@ class Connection(Wire):
         :raises OSError: when the file has become shorter than announced: the cut connection tells.
         """
         assert self._file is not None
-        piece = self._file.read(min(FILE_PIECE, self._file_left))
+        try:
+            piece = self._file.read(min(FILE_PIECE, self._file_left))
+        except Exception as error:  # the application's object may raise anything
+            log_exception("The file of a response could not be read.")
+            raise OSError("the file cannot be read") from error
         if not piece and self._file_left:
             raise OSError("the file has shrunk")
         self._file_left -= len(piece)
@@ -661,34 +442,26 @@ class Connection(Wire):
         self.close()
 
     def close(self) -> None:
-        """End it now, whatever is under way, unless a handler is: that is cut off."""
+        """End it now, whatever is under way; a handler that is at work is cut off."""
         if self.state is State.CLOSED:
             return
         self._watch(0)
-        working = self.state is WORKING and not self.broken
+        working = self.state is WORKING
         self.state = State.CLOSED
         self.loop.forget(self)
         if working:
+            # What it holds is let go of when the handler's thread gives it back.
             self.abandon()
-            return
-        self.sock.close()
-        self._output = None
-        self._drop_body()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        else:
+            self.release()
+
+    def drop(self) -> None:
+        """End a connection that is the leader's, although its state may still be WORKING."""
+        self.state = State.CLOSING
+        self.close()
 
     def _watch(self, events: int) -> None:
         """Have the selector report these events of the socket, and no others."""
         if events != self._interest:
             self.loop.watch(self, self._interest, events)
             self._interest = events
-
-
-def _learn(endpoint: Endpoint, elapsed: float) -> None:
-    """Count a run in the route's average, and decide by it who makes the next."""
-    mean = endpoint.mean = endpoint.mean + (elapsed - endpoint.mean) * _WEIGHT
-    if endpoint.slow:
-        endpoint.slow = mean > TAKE_BACK
-    elif mean > HAND_OVER:
-        endpoint.slow = True

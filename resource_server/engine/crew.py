@@ -1,21 +1,20 @@
 """The threads: whoever has nothing to do waits for the next job, and roles are jobs like any other.
 
-``Loop.lead`` and ``Loop.stand_by`` are jobs that last; a slow request's handler is one that does not.
-A thread is started when a job finds nobody waiting, and ends after a while without work.
+``Loop.lead`` and ``Loop.stand_by`` are jobs that last; a slow request's handler is one that does
+not. A thread is started when a job finds nobody waiting, and ends after a while without work.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-Job = Callable[[], object]
+from .defects import log_exception
 
-log = logging.getLogger("resource_server")
+Job = Callable[[], object]
 
 #: Seconds that a thread waits for work before it ends.
 IDLE = 5.0
@@ -46,8 +45,8 @@ class Crew:
     def submit(self, job: Job, *, role: bool = False) -> None:
         """Have ``job`` run by some thread of the crew, soon; later if all are busy.
 
-        :param role: start a thread for it even beyond the limit: a loop without a leader, or a leader
-            without a standby, would wait for handlers to end.
+        :param role: start a thread for it even beyond the limit: a loop without a leader, or a
+            leader without a standby, would wait for handlers to end.
         :raises RuntimeError: if a thread is needed and the system has none left.
         """
         with self._lock:
@@ -74,16 +73,23 @@ class Crew:
             # No thread to be had: one of those that run takes the job when it is done.
             self._jobs.put(job)
 
+    def queue(self, job: Job) -> None:
+        """Have ``job`` run by the next thread that is free, and start none for it."""
+        with self._lock:
+            self._spare -= 1
+            self._jobs.put(job)
+
     def close(self) -> None:
-        """Let every thread end as soon as its present job has; jobs that wait are dropped."""
+        """Take no more jobs, and let every thread end when those that wait have been taken."""
         with self._lock:
             self._closed = True
             for _ in self._threads:
                 self._jobs.put(None)
 
     def join(self, deadline: float) -> bool:
-        """Wait until all threads have ended, at most until ``deadline`` (``time.monotonic`` seconds).
+        """Wait until all threads have ended.
 
+        :param deadline: ``time.monotonic`` seconds, how long at most.
         :returns: whether they have. The calling thread, if it is of the crew, does not count.
         """
         this = threading.current_thread()
@@ -105,12 +111,12 @@ class Crew:
     # -- the crew's own threads ------------------------------------------------------------
 
     def _run(self, job: Job | None) -> None:
-        """Do jobs until there is none for a while. Whatever a job raises is logged and ends nothing."""
+        """Do jobs until there is none for a while. What a job raises is logged and ends nothing."""
         while job is not None:
             try:
                 job()
-            except BaseException:
-                log.exception("A job of the server failed; this is a defect of resource_server.")
+            except BaseException:  # noqa: BLE001 - others wait for this thread
+                log_exception("A job of the server failed; this is a defect of resource_server.")
             # A job holds its request; waiting must not keep that alive.
             job = None
             job = self._next()
@@ -120,8 +126,6 @@ class Crew:
     def _next(self) -> Job | None:
         """The next job, or None when this thread shall end."""
         with self._lock:
-            if self._closed:
-                return None
             self._spare += 1
         while True:
             try:

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from .crew import Crew
-from .listener import Address, Listener, bind
+from .listener import Address, Listener, bind, named
 from .loop import Loop
+from .wire import LONGEST_WAIT
 
 if TYPE_CHECKING:
     import ssl
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..protocol.limits import Limits
     from ..request import Request
-    from .connection import Endpoint
+    from .exchange import Endpoint
 
 log = logging.getLogger("resource_server")
 
@@ -26,7 +27,8 @@ class Engine:
     """Listens and serves from its construction on.
 
     :param address: see :func:`~resource_server.engine.listener.bind`.
-    :param resolve: gives the endpoint that answers a request; called by whichever thread leads the loop.
+    :param resolve: gives the endpoint that answers a request; called by whichever thread leads the
+        loop.
     :param threads: how many handlers may run at once in workers.
     :raises OSError: if the address cannot be had, or no thread; nothing is left behind then.
     """
@@ -43,38 +45,45 @@ class Engine:
         inline: bool,
         tls: ssl.SSLContext | None,
     ) -> None:
-        sockets = bind(address, backlog)
         self._crew = Crew(threads)
-        self._loop = Loop(
-            resolve,
-            limits,
-            self._crew,
-            max_connections=max_connections,
-            inline=inline,
-            tls=tls,
-        )
-        listeners = [Listener(sock, self._loop) for sock in sockets]
-        #: host and port, or path and 0, of the first listening socket
-        self.address = listeners[0].address
-        self.is_unix = not listeners[0].is_tcp
-        for listener in listeners:
-            self._loop.listen(listener)
         try:
+            self._loop = Loop(
+                resolve,
+                limits,
+                self._crew,
+                max_connections=max_connections,
+                inline=inline,
+                tls=tls,
+            )
+        except OSError as error:
+            raise named(error, address) from error
+        try:
+            listeners = [Listener(sock, self._loop) for sock in bind(address, backlog)]
+            #: host and port, or path and 0, of the first listening socket
+            self.address = listeners[0].address
+            self.is_unix = not listeners[0].is_tcp
+            self._loop.listen(listeners)
             self._crew.submit(self._loop.stand_by, role=True)
             self._crew.submit(self._loop.lead, role=True)
         except RuntimeError as error:
             self._loop.give_up()
-            raise OSError(errno.EAGAIN, f"the server cannot start its threads: {error}") from error
+            raise named(OSError(errno.EAGAIN, str(error)), address) from error
+        except BaseException:
+            self._loop.give_up()
+            raise
 
     # Any thread may call what follows.
 
     def use_tls(self, context: ssl.SSLContext) -> None:
         """Use this context for the connections that come from now on.
 
-        :raises ValueError: if the engine runs without TLS: what is open and what comes would differ in scheme.
+        :raises ValueError: if the engine runs without TLS: what is open and what comes would differ
+            in scheme.
         """
         if self._loop.tls is None:
-            raise ValueError("a server that was started without TLS cannot change to it while running")
+            raise ValueError(
+                "a server that was started without TLS cannot change to it while running"
+            )
         self._loop.tls = context
 
     @property
@@ -89,14 +98,17 @@ class Engine:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has stopped, at most ``timeout`` seconds; whether it has."""
+        if timeout is not None:
+            timeout = min(timeout, LONGEST_WAIT)
         return self._loop.ended.wait(timeout)
 
     def stop(self, timeout: float) -> bool:
         """Stop: see :meth:`HTTPServer.stop <resource_server.server.HTTPServer.stop>`.
 
-        :returns: whether everything has ended. A thread of the crew, which cannot wait for itself, gets
-            False at once, and the engine ends as soon as it can.
+        :returns: whether everything has ended. A thread of the crew, which cannot wait for itself,
+            gets False at once, and the engine ends as soon as it can.
         """
+        timeout = min(max(0.0, timeout), LONGEST_WAIT)
         deadline = time.monotonic() + timeout
         self._loop.stop(deadline)
         if self._crew.includes_caller():

@@ -6,31 +6,54 @@ import errno
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .loop import Loop
 
 Address = tuple[str, int] | str | socket.socket
+_Target = tuple[int, tuple[Any, ...]]
 
+#: Tries to find a port that is free on all addresses of a host.
+PORT_ATTEMPTS = 10
 #: Connections accepted before others get their turn.
 ACCEPT_BATCH = 64
-#: The machine is out of something; trying again at once would spin.
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: Errors that mean one connection, which has gone before it was accepted (accept(2) on Linux hands
+#: over those of the network, too). After any other, trying again at once would spin.
+_GONE = {
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    getattr(errno, "ENONET", 0),
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ETIMEDOUT,
+}
 _FAMILY_UNIX = getattr(socket, "AF_UNIX", None)
 
 
 def bind(address: Address, backlog: int) -> list[socket.socket]:
     """Listening sockets for an address, non-blocking.
 
-    :param address: ``(host, port)`` where host "" means every interface and port 0 any free one; the path of
-        a UNIX socket, written ``unix:/path`` or with a slash in it; or a socket that is bound already.
+    :param address: ``(host, port)`` where host "" means every interface and port 0 any free one;
+        the path of a UNIX socket, written ``unix:/path`` or with a slash in it; or a socket that is
+        bound already.
     :raises OSError: with the address in its text, if it cannot be had.
     :raises TypeError: if it is none of these.
     """
     if isinstance(address, socket.socket):
-        address.listen(backlog)
-        address.setblocking(False)
+        try:
+            address.listen(backlog)
+            address.setblocking(False)
+        except OSError as error:
+            raise named(error, address) from error
         return [address]
     if isinstance(address, str) and (address.startswith("unix:") or "/" in address):
         return [_bind_unix(address.removeprefix("unix:"), backlog)]
@@ -38,52 +61,73 @@ def bind(address: Address, backlog: int) -> list[socket.socket]:
         raise TypeError(
             f"an address is (host, port), 'unix:/path' or a bound socket, not {address!r}"
         )
-    return _bind_tcp(str(address[0] or ""), int(address[1]), backlog)
+    host, port = str(address[0] or ""), int(address[1])
+    if not 0 <= port <= 65535:
+        # The system would take its last 16 bits.
+        raise named(OSError(errno.EINVAL, "a port is a number from 0 to 65535"), (host, port))
+    return _bind_tcp(host, port, backlog)
 
 
 def _bind_tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
     try:
         if host:
-            found = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            targets = list(dict.fromkeys((info[0], info[4][:2]) for info in found))
+            flags = socket.AI_PASSIVE
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+            targets = list(dict.fromkeys((info[0], info[4]) for info in found))
         elif socket.has_dualstack_ipv6():
             targets = [(socket.AF_INET6, ("::", port))]
         else:
             targets = [(socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104
     except (OSError, UnicodeError) as error:
-        raise _named(error, f"{host}:{port}") from error
+        raise named(error, (host, port)) from error
+    for _ in range(PORT_ATTEMPTS - 1):
+        try:
+            return _listen_on_all(targets, backlog)
+        except OSError as error:
+            # The free port of one address may be in use on another.
+            if port or len(targets) == 1 or error.errno != errno.EADDRINUSE:
+                raise
+    return _listen_on_all(targets, backlog)
+
+
+def _listen_on_all(targets: Sequence[_Target], backlog: int) -> list[socket.socket]:
+    """Sockets for all the addresses of a host, with one port."""
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        for family, (name, number) in targets:
-            # All of a host's addresses share the port that the first one got.
-            number = number or (sockets[0].getsockname()[1] if sockets else 0)
+        for family, target in targets:
+            port = target[1] or (sockets[0].getsockname()[1] if sockets else 0)
+            # The rest are flow and scope of an IPv6 address.
+            name = (target[0], port, *target[2:])
             try:
-                sockets.append(_listen(family, (str(name), int(number)), backlog))
+                sockets.append(_listen(family, name, backlog))
             except OSError as error:
+                failure = named(error, name[:2])
                 # "localhost" may name ::1 on a machine without IPv6.
-                if not sockets or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    raise _named(error, f"{name}:{number}") from error
+                if failure.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise failure from error
+                missing = failure
     except BaseException:
         for sock in sockets:
             sock.close()
         raise
+    if not sockets:
+        assert missing is not None
+        raise missing
     return sockets
 
 
-def _listen(family: int, address: tuple[str, int], backlog: int) -> socket.socket:
+def _listen(family: int, address: tuple[Any, ...], backlog: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "nt":
             # There SO_REUSEADDR would let any program take the port over.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)  # type: ignore[attr-defined,unused-ignore]
+            exclusive: int = getattr(socket, "SO_EXCLUSIVEADDRUSE")  # noqa: B009 - Windows only
+            sock.setsockopt(socket.SOL_SOCKET, exclusive, 1)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(
-                socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1
-            )
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
         sock.bind(address)
         sock.listen(backlog)
         sock.setblocking(False)
@@ -104,12 +148,12 @@ def _bind_unix(path: str, backlog: int) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise _named(error, path) from error
+        raise named(error, path) from error
     return sock
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that a program left behind; one that answers, or another kind of file, stays."""
+    """Remove a socket that a program left behind; one that answers, or another file, stays."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -125,7 +169,18 @@ def _remove_stale(path: str) -> None:
             return
 
 
-def _named(error: OSError | UnicodeError, address: str) -> OSError:
+def _inode(path: str) -> int:
+    """What tells a file from another of the same name; 0 if it cannot be had."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def named(error: Exception, address: object) -> OSError:
+    """The same error as an OSError that names the address."""
+    if isinstance(address, tuple):
+        address = f"{address[0]}:{address[1]}"
     number = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return OSError(number, f"cannot listen on {address}: {reason}")
@@ -139,7 +194,7 @@ class Listener:
         self._loop = loop
         name = sock.getsockname()
         self._path = name if isinstance(name, str) and name else None
-        self._inode = os.stat(self._path).st_ino if self._path else 0
+        self._inode = _inode(self._path) if self._path else 0
         self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         #: host and port that clients of this listener reached, for URLs
         self.address: tuple[str, int] = (
@@ -148,17 +203,19 @@ class Listener:
 
     def on_event(self, _mask: int) -> bool:
         """Accept what has arrived. Always True: the lead stays with the caller."""
+        if self._loop.stopping:
+            # Closed since the selector reported it.
+            return True
         for _ in range(ACCEPT_BATCH):
             try:
                 sock, peer = self.sock.accept()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._loop.pause_accepting(error)
-                    break
-                # The client has gone before it was accepted (ECONNABORTED and its like).
-                continue
+                if error.errno in _GONE:
+                    continue
+                self._loop.pause_accepting(error)
+                break
             self._loop.admit(sock, self._peer_address(peer), self)
         return True
 
@@ -174,7 +231,7 @@ class Listener:
         self.sock.close()
         if self._path:
             try:
-                if os.stat(self._path).st_ino == self._inode:
+                if _inode(self._path) == self._inode:
                     os.unlink(self._path)
             except OSError:
                 pass

@@ -1,30 +1,32 @@
 """One selector and everything that hangs on it: accept, read, write, deadlines, wake-up.
 
-**Leading is a role.** Exactly one thread leads at any time: the one that holds ``lead_lock``. The leader
-waits on the selector, reads, parses and writes, and runs quick handlers itself. While it runs one it
-lays the lead down (releases the lock) and takes it up again afterwards, without waiting. The standby
-looks every few milliseconds; if the lead has been lying there for ``TAKE_OVER``, it takes it up and goes
-on with whatever was still to be served. The old leader finds the lock taken when its handler returns:
-it finishes that request as a worker would, and joins the crew.
+**Leading is a role.** Exactly one thread leads at any time: the one that holds ``lead_lock``. The
+leader waits on the selector, reads, parses and writes, and runs quick handlers itself. While it
+runs one it lays the lead down (releases the lock) and takes it up again afterwards, without
+waiting. The standby looks every few milliseconds; if the lead has been lying there for
+``TAKE_OVER``, it takes it up and goes on with whatever was still to be served. The old leader finds
+the lock taken when its handler returns: it finishes that request as a worker would, and joins the
+crew.
 
 **Who may touch what.**
 
-- ``lead_lock`` guards the selector, ``connections``, ``_ready``, the deadlines and every connection that is
-  not WORKING. The methods of the group "leader" are called holding it.
+- ``lead_lock`` guards the selector, ``connections``, ``_ready``, the deadlines and every connection
+  that is not WORKING. The methods of the group "leader" are called holding it.
 - ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
-- ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or flags: written by
-  one side, read by the other, and harmless when read a moment late.
+- ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or
+  flags: written by one side, read by the other, and harmless when read a moment late.
 
-Deadlines are attributes of connections; a sweep, at most every ``_tick`` seconds and not at all while
-nothing can expire, finds those that have passed. An idle server waits in the selector without end.
+Deadlines are attributes of connections; a sweep, at most every ``_tick`` seconds and not at all
+while nothing can expire, finds those that have passed. An idle server waits in the selector without
+end.
 """
 
 from __future__ import annotations
 
 import collections
-import errno
 import logging
 import math
+import os
 import selectors
 import socket
 import threading
@@ -32,8 +34,10 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from ..headers import format_date
-from .connection import Connection, Endpoint, State
+from .connection import Connection, State
+from .defects import log_exception
 from .tls import TLSSocket
+from .wire import LONGEST_WAIT
 
 if TYPE_CHECKING:
     import ssl
@@ -42,25 +46,29 @@ if TYPE_CHECKING:
     from ..protocol.limits import Limits
     from ..request import Request
     from .crew import Crew
+    from .exchange import Endpoint
     from .listener import Listener
 
 log = logging.getLogger("resource_server")
 
 #: Seconds a handler may keep the lead.
 TAKE_OVER = 0.005
-#: Rounds of ``TAKE_OVER`` seconds without a handler after which the standby sleeps until it is woken.
+#: Rounds of ``TAKE_OVER`` seconds without a handler after which the standby sleeps until it is
+#: woken.
 QUIET_ROUNDS = 20
 #: Connections beyond the maximum that are told so; further ones are cut without a word.
 MAX_REFUSALS = 64
 #: Seconds between log lines about the same trouble.
 LOG_EVERY = 60.0
-#: A selector of the `select` kind takes no descriptor beyond this.
+#: A selector of the `select` kind takes no descriptor beyond this; on Windows, no more than half as
+#: many.
 SELECT_SIZE = 1024
 
 _READ = selectors.EVENT_READ
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Content-Length: 29\r\nRetry-After: 1\r\nConnection: close\r\n\r\nThe server is fully occupied."
+    b"Content-Length: 29\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    b"The server is fully occupied."
 )
 
 
@@ -112,11 +120,11 @@ class Loop:
         self.now = time.monotonic()
         self.connections: set[Connection] = set()
         self._listeners: list[Listener] = []
-        self._max_connections = max_connections
-        self._refused = 0
+        self._max_descriptor = math.inf
         self._deadline = math.inf
         self._next_sweep = math.inf
-        self._tick = min(1.0, min(limits.head, limits.body_idle, limits.closing, limits.write) / 4)
+        shortest = min(limits.head, limits.body_idle, limits.closing, limits.write)
+        self._tick = min(1.0, min(shortest, limits.keep_alive, limits.handshake) / 4)
         self._paused = False
         self._logged: dict[str, float] = {}
         self._ready: collections.deque[tuple[Source, int]] = collections.deque()
@@ -126,10 +134,17 @@ class Loop:
         self._door_closed = False
         self._signalled = False
         self._selector = selectors.DefaultSelector()
-        self._max_descriptor = (
-            SELECT_SIZE if isinstance(self._selector, selectors.SelectSelector) else math.inf
-        )
-        self._waker, self._wake_end = socket.socketpair()
+        if isinstance(self._selector, selectors.SelectSelector):
+            if os.name == "nt":
+                max_connections = min(max_connections, SELECT_SIZE // 2 - 2 * MAX_REFUSALS)
+            else:
+                self._max_descriptor = SELECT_SIZE
+        self._max_connections = max_connections
+        try:
+            self._waker, self._wake_end = socket.socketpair()
+        except BaseException:
+            self._selector.close()
+            raise
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
         self._selector.register(self._wake_end, _READ, _Door(self))
@@ -179,16 +194,15 @@ class Loop:
     # -- the standby -----------------------------------------------------------------------
 
     def stand_by(self) -> None:
-        """A job of the crew: watch the leader, and lead when a handler keeps the lead for too long."""
+        """A job of the crew: watch the leader, and lead when a handler keeps the lead too long."""
         quiet = 0
         while not self.ended.is_set():
             if quiet < QUIET_ROUNDS:
                 self._alarm.acquire(timeout=TAKE_OVER)
-            elif self._sleep():
+            else:
+                self._sleep()
                 quiet = 0
                 continue
-            else:
-                break
             if self.lead_lock.locked():
                 quiet += 1
                 continue
@@ -196,47 +210,49 @@ class Loop:
             if time.perf_counter() - self.started < TAKE_OVER:
                 continue
             if self.lead_lock.acquire(False):
-                break
-        else:
-            return
-        self._take_over()
+                self._take_over()
+                return
 
-    def _sleep(self) -> bool:
-        """Wait until a handler has begun; False if this thread has got the lead instead.
+    def _sleep(self) -> None:
+        """Wait until a handler has begun.
 
-        The leader lays the lead down before it looks at ``standby_asleep``; the standby sets that before it
-        looks for the lead. So one of the two sees the other, whichever comes first.
+        The leader lays the lead down before it looks at ``standby_asleep``; the standby sets that
+        before it looks for the lead. So one of the two sees the other, whichever comes first.
         """
         self.standby_asleep = True
-        if self.lead_lock.acquire(False):
-            self.standby_asleep = False
-            return False
-        self._alarm.acquire()
-        return True
+        if self.lead_lock.locked():
+            self._alarm.acquire()
+        self.standby_asleep = False
 
     def _take_over(self) -> None:
-        """This thread has the lead of one that is still inside a handler."""
+        """Lead in the place of a thread that is still inside a handler."""
         endpoint = self.running
-        if endpoint is not None:
+        # Between the look and the grasp another, quick one may have begun.
+        if endpoint is not None and time.perf_counter() - self.started >= TAKE_OVER:
             # Others may be waiting for the same route already.
             endpoint.slow = True
             endpoint.mean = max(endpoint.mean, TAKE_OVER)
         try:
             self.crew.submit(self.stand_by, role=True)
-        except RuntimeError as error:
-            log.error("No thread could be started to stand by: %s", error)
+        except (RuntimeError, MemoryError):
+            # There are no more threads; the one inside the handler stands by when it is done.
+            self.crew.queue(self.stand_by)
         self.lead()
 
     # -- the leader ------------------------------------------------------------------------
 
     def lead(self) -> None:
-        """A job of the crew, which holds ``lead_lock``: serve until the lead is lost or the loop has ended."""
+        """A job of the crew, holding ``lead_lock``: serve until the lead is lost, or the end."""
         ready = self._ready
         source: Source | None = None
         while True:
             try:
-                # What becomes ready meanwhile has to wait for a look at the selector.
-                for _ in range(len(ready)):
+                # What becomes ready meanwhile has to wait for a look at the selector. Another
+                # thread may have led, and served all, while this one was inside a handler and then
+                # got the lead back.
+                left = len(ready)
+                while left and ready:
+                    left -= 1
                     source, mask = ready.popleft()
                     if not source.on_event(mask):
                         return
@@ -244,11 +260,21 @@ class Loop:
                 if self.stopping and self._may_end():
                     break
                 self._wait()
-            except Exception:
-                log.exception("The loop failed; this is a defect of resource_server.")
-                if isinstance(source, Connection):
-                    source.close()
+            except BaseException:  # noqa: BLE001 - without a leader nothing is served any more
+                log_exception("The loop failed; this is a defect of resource_server.")
+                self._recover(source)
+                source = None
         self._end()
+
+    def _recover(self, source: Source | None) -> None:
+        """After an exception: drop the connection that it came from, and do not spin."""
+        try:
+            if isinstance(source, Connection):
+                source.drop()
+            else:
+                time.sleep(TAKE_OVER)
+        except BaseException:  # noqa: BLE001 - as above
+            log_exception("A connection could not be dropped.")
 
     def _wait(self) -> None:
         """Wait for events or the next deadline, and put what is to be served into ``_ready``."""
@@ -258,34 +284,38 @@ class Loop:
         elif self._next_sweep == math.inf:
             timeout = None
         else:
-            timeout = max(0.0, self._next_sweep - time.monotonic())
+            timeout = min(max(0.0, self._next_sweep - time.monotonic()), LONGEST_WAIT)
         events = self._selector.select(timeout)
         self.now = now = time.monotonic()
-        if events:
-            # Whatever happens now may set a deadline.
-            self._next_sweep = min(self._next_sweep, now + self._tick)
-            ready = self._ready
-            for key, mask in events:
-                ready.append((key.data, mask))
         if now >= self._next_sweep:
             self._sweep()
+        ready = self._ready
+        for key, mask in events:
+            ready.append((key.data, mask))
+        if ready and self._next_sweep > now + self._tick:
+            # Whatever is served now may set a deadline.
+            self._next_sweep = now + self._tick
 
     def _sweep(self) -> None:
-        """Call ``expire`` of the connections whose deadline has passed; find out when to look again."""
+        """Expire the connections whose deadline has passed; find out when to look again."""
         now = self.now
+        # First, lest a failure below has the sweep repeated without a pause.
+        self._next_sweep = now + self._tick
         if self._paused:
             self._paused = False
-            for listener in self._listeners:
-                self._selector.register(listener.sock, _READ, listener)
+            self._attend()
         earliest = math.inf
         for connection in list(self.connections):
             if connection.state is State.WORKING:
                 continue
             if connection.deadline <= now:
                 connection.expire()
-            earliest = min(earliest, connection.deadline)
-        earliest = min(earliest, self._deadline)
-        self._next_sweep = max(now + self._tick, earliest) if earliest < math.inf else math.inf
+            if connection.state is not State.CLOSED:
+                earliest = min(earliest, connection.deadline)
+        if not self._paused:
+            self._next_sweep = max(self._next_sweep, earliest)
+        # A stop is punctual. At its deadline there is nothing left to be swept.
+        self._next_sweep = min(self._next_sweep, self._deadline)
 
     def resume(self, connection: Connection) -> None:
         """Serve a connection that holds another request, after the others."""
@@ -308,10 +338,27 @@ class Loop:
 
     # -- the leader: accepting -------------------------------------------------------------
 
-    def listen(self, listener: Listener) -> None:
-        """Accept connections from here. Before the loop is led, or by the leader."""
-        self._listeners.append(listener)
-        self._selector.register(listener.sock, _READ, listener)
+    def listen(self, listeners: list[Listener]) -> None:
+        """Accept connections from these. Before the loop is led."""
+        self._listeners = listeners
+        for listener in listeners:
+            self._selector.register(listener.sock, _READ, listener)
+
+    def _attend(self) -> None:
+        """Accept again, as far as the system lets the selector watch."""
+        watched = self._selector.get_map()
+        for listener in self._listeners:
+            try:
+                if listener.sock not in watched:
+                    self._selector.register(listener.sock, _READ, listener)
+            except (OSError, ValueError) as error:
+                self.pause_accepting(error)
+
+    def _ignore_listeners(self) -> None:
+        watched = self._selector.get_map()
+        for listener in self._listeners:
+            if listener.sock in watched:
+                self._selector.unregister(listener.sock)
 
     def admit(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """Take in a connection that was just accepted, or refuse it."""
@@ -319,8 +366,11 @@ class Loop:
             sock.setblocking(False)
             if listener.is_tcp:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            crowded = len(self.connections) >= self._max_connections
-            if crowded or sock.fileno() >= self._max_descriptor:
+            if sock.fileno() >= self._max_descriptor:
+                self.log_seldom("The selector takes no more connections; they are cut.")
+                sock.close()
+                return
+            if len(self.connections) >= self._max_connections:
                 self._refuse(sock, peer, listener)
                 return
             context = self.tls
@@ -332,11 +382,15 @@ class Loop:
             return
         connection = Connection(self, wrapped, peer, listener.address)
         self.connections.add(connection)
-        connection.open()
+        try:
+            connection.open()
+        except OSError as error:
+            self.log_seldom("The selector takes no more connections: %s.", error)
+            connection.close()
 
     def _refuse(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
-        """Tell a client that there is no room; over TLS, where that would take a handshake, just close."""
-        self.log_seldom("There are %d connections; more are refused.", len(self.connections))
+        """Tell a client that there is no room; over TLS, where that takes a handshake, close."""
+        self.log_seldom("There are %d connections; more are refused.", self._max_connections)
         if self.tls is not None or len(self.connections) >= self._max_connections + MAX_REFUSALS:
             sock.close()
             return
@@ -344,15 +398,12 @@ class Loop:
         self.connections.add(connection)
         connection.turn_away(_REFUSAL)
 
-    def pause_accepting(self, error: OSError) -> None:
-        """Out of descriptors or memory: let connections wait in the backlog for a moment."""
-        self.log_seldom("Accepting pauses: %s.", error.strerror or errno.errorcode[error.errno or 0])
-        if self._paused:
-            return
+    def pause_accepting(self, error: Exception) -> None:
+        """Let connections wait in the backlog for a moment: the system is out of something."""
+        self.log_seldom("Accepting pauses: %s.", error)
         self._paused = True
-        for listener in self._listeners:
-            self._selector.unregister(listener.sock)
-        self._next_sweep = self.now + self._tick
+        self._ignore_listeners()
+        self._next_sweep = min(self._next_sweep, self.now + self._tick)
 
     def log_seldom(self, message: str, *arguments: object) -> None:
         """Log a warning, but not again within a minute."""
@@ -363,17 +414,16 @@ class Loop:
     # -- the leader: stopping --------------------------------------------------------------
 
     def begin_stop(self, deadline: float) -> None:
-        """Stop accepting and close what is idle; a second call may only bring the deadline forward."""
+        """Stop accepting and close what is idle; a second call may only hasten the end."""
         self._deadline = min(self._deadline, deadline)
         self._next_sweep = self.now
         if self.stopping:
             return
         self.stopping = True
+        self._ignore_listeners()
         for listener in self._listeners:
-            if not self._paused:
-                self._selector.unregister(listener.sock)
             listener.close()
-        self._listeners.clear()
+        self._listeners = []
         self._paused = False
         for connection in list(self.connections):
             if connection.idle:
@@ -399,10 +449,11 @@ class Loop:
             self._wake_end.close()
         self._selector.close()
         for source in left:
+            # Connections that have been closed already, and wishes to stop.
             source.on_event(0)
+        self.crew.close()
         self.ended.set()
         self.wake_standby()
-        self.crew.close()
 
     def enter(self) -> None:
         """The door was signalled: serve what was posted."""

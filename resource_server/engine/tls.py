@@ -32,19 +32,23 @@ def server_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    if password is None:
+        # Without one OpenSSL would ask for it on the terminal.
+        password = ""
     try:
         context.load_cert_chain(os.fspath(cert), os.fspath(privkey), password)
     except ssl.SSLError as error:
-        text = f"the certificate {os.fspath(cert)!r} and key {os.fspath(privkey)!r} do not work: {error}"
-        raise ssl.SSLError(error.errno, text) from error
+        files = f"certificate {os.fspath(cert)!r} and key {os.fspath(privkey)!r}"
+        raise ssl.SSLError(error.errno, f"the {files} do not work: {error}") from error
     return context
 
 
 class TLSSocket:
     """A non-blocking TLS connection with the part of ``socket.socket`` that a connection uses.
 
-    What TLS wants in the meantime shows as ``BlockingIOError``, as with a plain socket; ``wants`` tells
-    which readiness to wait for, as a TLS write may have to read first and the other way round.
+    What TLS wants in the meantime shows as ``BlockingIOError``, as with a plain socket; ``wants``
+    tells which readiness to wait for, as a TLS write may have to read first and the other way
+    round.
     """
 
     __slots__ = ("_sock", "_ssl", "wants")

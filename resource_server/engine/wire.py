@@ -1,14 +1,16 @@
 """A connection as the thread that owns it may use it: blocking, with deadlines.
 
-The loop owns a connection while it is read, written or idle; the thread that handles its request owns
-it meanwhile. The methods here are for that thread, and for nobody else unless they say so.
+The loop owns a connection while it is read, written or idle; the thread that handles its request
+owns it meanwhile. The methods here are for that thread, and for nobody else unless they say so.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
 import socket
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,11 +19,14 @@ from ..errors import Disconnected, RequestTimeout
 
 if TYPE_CHECKING:
     from ..headers import Headers
-    from ..protocol.limits import Limits
     from ..protocol.http1 import HTTP1
+    from ..protocol.limits import Limits
     from .tls import TLSSocket
 
 RECEIVE_SIZE = 65536
+#: Seconds that one wait lasts at most, since systems take no timeout without end. None should be
+#: longer.
+LONGEST_WAIT = 86_400.0
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -43,7 +48,7 @@ class Wire:
     # -- the owner -------------------------------------------------------------------------
 
     def send_all(self, data: bytes) -> None:
-        """Send ``data``, waiting as long as the client takes some of it every ``limits.write`` seconds.
+        """Send ``data``, waiting while the client takes some of it every ``limits.write`` seconds.
 
         :raises Disconnected: when the client has gone, or takes nothing for too long.
         """
@@ -86,15 +91,16 @@ class Wire:
     def _ready(self, events: int, timeout: float) -> bool:
         """Wait until the socket is ready, or shut down; False after ``timeout`` seconds."""
         events = getattr(self.sock, "wants", events)
+        timeout = min(max(0.0, timeout), LONGEST_WAIT)
         descriptor = self.sock.fileno()
         if descriptor < 0:
             return True
         if hasattr(select, "poll"):
             poll = select.poll()
             poll.register(descriptor, select.POLLIN if events == _READ else select.POLLOUT)
-            return bool(poll.poll(max(0.0, timeout) * 1000))
+            return bool(poll.poll(timeout * 1000))
         readers, writers = ([descriptor], []) if events == _READ else ([], [descriptor])
-        return any(select.select(readers, writers, writers, max(0.0, timeout)))
+        return any(select.select(readers, writers, writers, timeout))
 
     def send_interim(self, status_code: int, headers: Headers) -> None:
         """Send a 1xx response ahead of the final one.
@@ -104,11 +110,23 @@ class Wire:
         """
         self.send_all(self.http.interim(status_code, headers))
 
+    def reset_on_close(self) -> None:
+        """Have the connection's end look like a failure, not like the end of what was sent.
+
+        TLS needs no such thing: there an end without notice is a failure (RFC 8446 §6.1).
+        """
+        if isinstance(self.sock, socket.socket):
+            pair = "hh" if os.name == "nt" else "ii"
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(pair, 1, 0))
+
     # -- any thread ------------------------------------------------------------------------
 
     def disconnected(self) -> bool:
-        """Whether the client has closed its side. One that only half-closed, to wait for its answer,
-        looks the same until something is sent to it."""
+        """Whether the client has closed its side.
+
+        One that only half-closed, to wait for its answer, looks the same until something is sent to
+        it.
+        """
         if self.broken:
             return True
         descriptor = self.sock.fileno()
@@ -131,9 +149,10 @@ class Wire:
             return not isinstance(error, BlockingIOError)
 
     def abandon(self) -> None:
-        """Cut the connection off under a handler that does not end: what it does next with it fails.
+        """Cut the connection off under a handler: what that does next with it fails.
 
-        By the thread that leads, which has taken the socket out of the selector."""
+        By the thread that leads, which has taken the socket out of the selector.
+        """
         self.broken = True
         try:
             # Wakes the owner where it waits for the socket, so that the lock becomes free.

@@ -33,8 +33,8 @@ FIELD_LINE = re.compile(_TCHAR + rb"++:[\t -~\x80-\xff]*+")
 
 # What a line may consist of, as far as it has arrived, with its CRLF; both end a line only together
 # (RFC 9112 §2.2).
-PARTIAL_REQUEST_LINE = re.compile(rb"[ -~]*+(?:\r\n?+)?")
-PARTIAL_LINE = re.compile(rb"[\t -~\x80-\xff]*+(?:\r\n?+)?")
+PARTIAL_REQUEST_LINE = re.compile(rb"[ -~]*+(?:\r\n?)?")
+PARTIAL_LINE = re.compile(rb"[\t -~\x80-\xff]*+(?:\r\n?)?")
 
 # Every field that framing and routing need, found in one pass over a validated block.
 FRAMING_FIELDS = re.compile(

@@ -35,11 +35,11 @@ class Limits:
     #: Bytes of a body kept in memory; what is longer goes to a temporary file.
     body_memory: int = 65536
 
-    #: From the first byte of a request (or from the connection's opening) to the end of its head; then 408.
+    #: From a request's first byte (or the connection's opening) to the end of its head; then 408.
     head: float = 10.0
     #: Longest silence within a body; then 408.
     body_idle: float = 20.0
-    #: Bytes per second that a body must average once ``body_idle`` seconds have passed; below it 408.
+    #: Bytes per second that a body must average after ``body_idle`` seconds; below it 408.
     body_rate: float = 240.0
     #: An idle connection is kept this long for its next request.
     keep_alive: float = 75.0
@@ -47,7 +47,7 @@ class Limits:
     write: float = 30.0
     #: For the whole TLS handshake.
     handshake: float = 10.0
-    #: After a refused request the connection is read this long, so that the client sees the answer.
+    #: After a refusal the connection is read this long, so that the client sees the answer.
     closing: float = 2.0
 
     def __post_init__(self) -> None:

@@ -12,7 +12,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import HTTPError, InternalServerError, MethodNotAllowed, NotFound, RegistrationError
+from ..errors import (
+    Disconnected,
+    HTTPError,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    RegistrationError,
+)
 from ..response import Response, error_response, to_response
 from .resource import RouteOptions
 
@@ -241,6 +248,10 @@ class Scope:
 
     def answer_unexpected(self, request: Request, error: BaseException) -> Response:
         """Log an exception and return the response with status 500."""
+        if isinstance(error, Disconnected):
+            # The client has left while its handler read or wrote: daily life, and nobody to tell.
+            logger.debug("%s %s: %s", request.method, printable(request.raw_path), error)
+            return _default_response(request, InternalServerError())
         log_failure(request, "the handler failed", error)
         for scope in self.outwards():
             handler = scope._error_handlers.find_status(500)

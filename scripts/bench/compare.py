@@ -39,11 +39,11 @@ def app(environ, start_response):
 """
 SERVERS = {
     "resource_server": OURS,
-    "waitress": WSGI + "import waitress\nwaitress.serve(app, host='127.0.0.1', port=PORT, threads=8)",
+    "waitress": WSGI
+    + "import waitress\nwaitress.serve(app, host='127.0.0.1', port=PORT, threads=8)",
     "cheroot": WSGI
     + "from cheroot.wsgi import Server\nServer(('127.0.0.1', PORT), app, numthreads=10).start()",
-    "gunicorn gthread": WSGI
-    + "import sys\nfrom gunicorn.app.base import BaseApplication\n"
+    "gunicorn gthread": WSGI + "import sys\nfrom gunicorn.app.base import BaseApplication\n"
     "class Run(BaseApplication):\n"
     "    def load_config(self):\n"
     "        for key, value in dict(bind='127.0.0.1:%d' % PORT, worker_class='gthread', threads=10,\n"
@@ -133,12 +133,19 @@ def main() -> None:
                 print(f"{name}: {error}")
                 continue
             rate, micros, p99 = results[name][-1]
-            print(f"round {number + 1}: {name:18} {rate:9.0f}/s {micros:6.1f} µs {p99:6.2f} ms", flush=True)
-    print(f"\n{'median of ' + str(rounds):18} requests/s  CPU µs/request  p99 ms   times ours is faster")
+            print(
+                f"round {number + 1}: {name:18} {rate:9.0f}/s {micros:6.1f} µs {p99:6.2f} ms",
+                flush=True,
+            )
+    print(
+        f"\n{'median of ' + str(rounds):18} requests/s  CPU µs/request  p99 ms   times ours is faster"
+    )
     ours = statistics.median(rate for rate, _, _ in results["resource_server"])
     for name, measured in results.items():
         if measured:
-            rate, micros, p99 = (statistics.median(column) for column in zip(*measured, strict=True))
+            rate, micros, p99 = (
+                statistics.median(column) for column in zip(*measured, strict=True)
+            )
             print(f"{name:18} {rate:10.0f} {micros:15.1f} {p99:7.2f} {ours / rate:10.1f}")
 
 

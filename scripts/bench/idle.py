@@ -1,6 +1,6 @@
 """What a server costs that has nothing to do: import, threads, CPU, and memory per parked connection.
 
-    python scripts/bench/idle.py [connections]
+python scripts/bench/idle.py [connections]
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
     bare = milliseconds("pass")
     for module in ("resource_server", "http.server"):
-        print(f"import {module}: {milliseconds('import ' + module) - bare:.1f} ms above bare Python")
+        print(
+            f"import {module}: {milliseconds('import ' + module) - bare:.1f} ms above bare Python"
+        )
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -85,7 +87,9 @@ def main() -> None:
             ask(sock, "/")
             parked.append(sock)
         after = int(ask(first, "/memory"))
-        print(f"{count} idle connections: {(after - before) / count:.0f} bytes of Python memory each")
+        print(
+            f"{count} idle connections: {(after - before) / count:.0f} bytes of Python memory each"
+        )
         time.sleep(7)  # longer than a thread waits for work
         status = Path(f"/proc/{process.pid}/status").read_text()
         stat = Path(f"/proc/{process.pid}/stat")
@@ -93,8 +97,10 @@ def main() -> None:
         time.sleep(10)
         ticks.append(sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13])))
         used = (ticks[1] - ticks[0]) / os.sysconf("SC_CLK_TCK")
-        print(f"idle with them: {status.split('Threads:')[1].split()[0]} threads, "
-              f"{used * 1000:.0f} ms of CPU in 10 s")
+        print(
+            f"idle with them: {status.split('Threads:')[1].split()[0]} threads, "
+            f"{used * 1000:.0f} ms of CPU in 10 s"
+        )
     finally:
         for sock in parked:
             sock.close()

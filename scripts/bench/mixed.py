@@ -105,7 +105,9 @@ class Load:
             pieces = [b"x" * min(65536, size - at) for at in range(0, size, 65536)]
             body = b"".join(pieces) if random.random() < 0.5 else iter(pieces)
             try:
-                connection.request("POST", "/upload", body, encode_chunked=not isinstance(body, bytes))
+                connection.request(
+                    "POST", "/upload", body, encode_chunked=not isinstance(body, bytes)
+                )
                 answer = connection.getresponse().read()
                 if answer != b'{"size": %d}' % size and answer != b'{"size":%d}' % size:
                     self.errors[f"upload {answer[:60]!r}"] += 1
@@ -118,7 +120,9 @@ class Load:
 
     def vanish(self) -> None:
         """Leave at any moment: after a part of a head or a body, or within the answer; often by reset."""
-        whole = b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+        whole = (
+            b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+        )
         stream = b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"
         while time.monotonic() < self.end:
             with socket.create_connection(("127.0.0.1", self.port), 30) as sock:
@@ -177,7 +181,9 @@ def main() -> int:
         process.send_signal(signal.SIGINT)
         process.wait(10)
     quick = sorted(load.quick)
-    shown = {f"p{p:g}": round(quick[int(len(quick) * p / 100)] * 1000, 2) for p in (50, 90, 99, 99.9)}
+    shown = {
+        f"p{p:g}": round(quick[int(len(quick) * p / 100)] * 1000, 2) for p in (50, 90, 99, 99.9)
+    }
     print("requests:", dict(load.counts), "errors:", dict(load.errors))
     print("quick route, ms:", shown, "max:", round(quick[-1] * 1000, 2))
     print("exit code of the server:", process.returncode)

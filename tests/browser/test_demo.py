@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from scripts.demo.app import app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,25 +19,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-DEMO = Path(__file__).parents[2] / "scripts" / "demo" / "app.py"
 ATTACK = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 
 
-@pytest.fixture(scope="module")
-def make_app() -> Callable[[], Any]:
-    import sys
-
-    spec = importlib.util.spec_from_file_location("demo_app", DEMO)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["demo_app"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    app: Callable[[], Any] = module.app
-    return app
-
-
 @pytest.fixture(params=["http", "https"])
-def url(request: pytest.FixtureRequest, serve: Any, make_app: Any) -> str:
+def url(request: pytest.FixtureRequest, serve: Any) -> str:
     """The URL of a board of its own, once plain and once with a certificate of our own."""
     context = None
     if request.param == "https":
@@ -44,7 +31,7 @@ def url(request: pytest.FixtureRequest, serve: Any, make_app: Any) -> str:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    server = serve(make_app(), tls=context)
+    server = serve(app(), tls=context)
     assert server.url.startswith(f"{request.param}://")
     return str(server.url)
 
@@ -92,7 +79,7 @@ class Board:
 
     def add(self, text: str, color: str = "yellow") -> None:
         self.find("#new-text").send_keys(text)
-        self.find(f"#new-note input[value={color}]").click()
+        self.find(f"#new-note .swatch.{color}").click()
         self.find("#new-note [type=submit]").click()
 
     def reload(self) -> None:
@@ -100,7 +87,8 @@ class Board:
 
     def errors(self) -> list[str]:
         """What the browser complained of, such as a blocked script."""
-        return [entry["message"] for entry in self.browser.get_log("browser")]
+        browser: Any = self.browser
+        return [entry["message"] for entry in browser.get_log("browser")]
 
 
 def keep_picture(browser: Chrome, name: str) -> None:

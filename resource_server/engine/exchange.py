@@ -1,0 +1,394 @@
+"""A request in the hands of the thread that answers it: the handler is run, its response sent.
+
+That thread is a worker; or the leader, for a quick handler; or one that was the leader until a
+standby took over. Between ``Connection._run`` and the connection's return to the loop it alone
+touches the socket and the protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
+
+from ..errors import Disconnected, HTTPError, InternalServerError
+from ..protocol.http1 import HTTP1, Payload
+from ..response import error_response
+from .access import log_access, log_access_enabled
+from .body import CollectedBody, LiveBody
+from .defects import log_exception
+from .wire import Wire
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from ..request import Request
+    from ..response import Response
+    from .loop import Loop
+    from .tls import TLSSocket
+
+log = logging.getLogger("resource_server")
+
+#: A response up to this size goes out in one piece with its head; a longer one is not copied for
+#: that.
+JOIN_SIZE = 65536
+#: Seconds of handler time, on average, beyond which a route is handed to a worker before it runs …
+HAND_OVER = 0.002
+#: … and below which it comes back. Between the two it stays where it is.
+TAKE_BACK = 0.0005
+#: How much the newest run counts in a route's average.
+_WEIGHT = 0.125
+#: Statuses whose responses have no content (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
+_WITHOUT_CONTENT = frozenset({204, 205, 304})
+#: In place of what an endpoint failed to give; made beforehand, as there may be no memory then.
+_FAILED = error_response(InternalServerError(), "text/plain")
+
+
+class Endpoint(Protocol):
+    """What answers a request, and what the engine must know beforehand."""
+
+    max_content_length: int
+    stream: bool
+    blocking: bool | None
+    expect: Callable[[Request], object] | None
+    #: an error that this endpoint merely tells: no body is read for it
+    error: HTTPError | None
+    #: seconds that its runs take (an average that the engine keeps; a lost update does no harm)
+    mean: float
+    #: whether its runs are handed to a worker for being slow
+    slow: bool
+
+    def __call__(self, request: Request) -> Response:
+        """Answer; never raises."""
+
+    def fail(self, request: Request, error: BaseException) -> Response:
+        """Answer an error that was found before the handler ran; never raises."""
+
+
+class Refusal:
+    """An endpoint that answers an error in the place, and in the manner, of another one."""
+
+    __slots__ = (
+        "_endpoint",
+        "blocking",
+        "error",
+        "expect",
+        "max_content_length",
+        "mean",
+        "slow",
+        "stream",
+    )
+
+    def __init__(self, endpoint: Endpoint, error: HTTPError) -> None:
+        self._endpoint = endpoint
+        self.error: HTTPError | None = error
+        self.max_content_length = 0
+        self.stream = False
+        self.blocking: bool | None = None
+        self.expect: Callable[[Request], object] | None = None
+        self.mean = 0.0
+        self.slow = False
+
+    def __call__(self, request: Request) -> Response:
+        """Answer."""
+        assert self.error is not None
+        return self._endpoint.fail(request, self.error)
+
+    def fail(self, request: Request, error: BaseException) -> Response:
+        """Answer another error."""
+        return self._endpoint.fail(request, error)
+
+
+class Exchange(Wire):
+    """A connection as far as it answers requests.
+
+    :param client_address: host and port.
+    """
+
+    __slots__ = (
+        "_endpoint",
+        "_file",
+        "_file_left",
+        "_output",
+        "_request",
+        "body",
+        "client_address",
+        "loop",
+    )
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket | TLSSocket, client_address: tuple[str, int]
+    ) -> None:
+        super().__init__(sock, HTTP1(loop.limits), loop.limits)
+        self.loop = loop
+        self.client_address = client_address
+        self.body: CollectedBody | None = None
+        self._request: Request | None = None
+        self._endpoint: Endpoint | None = None
+        # What is left of the response for the loop to send: bytes, and then a file.
+        self._output: memoryview | None = None
+        self._file: BinaryIO | None = None
+        self._file_left = 0
+
+    def on_event(self, mask: int) -> bool:
+        """Go on in the loop."""
+        raise NotImplementedError
+
+    # -- a worker's jobs -------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Run the handler, send what it answers, give the connection back."""
+        request, endpoint = self._request, self._endpoint
+        assert request is not None
+        assert endpoint is not None
+        if self.broken:
+            # Cut off before its turn came.
+            self._give_back()
+            return
+        if endpoint.stream:
+            body = LiveBody(self, request, endpoint.max_content_length)
+            request.stream = cast("IO[bytes]", body)
+        started = perf_counter()
+        response = self._call(request, endpoint)
+        learn(endpoint, perf_counter() - started)
+        self.finish(request, response, started)
+
+    def ask(self) -> None:
+        """Ask the route whether it wants the body that the client announces."""
+        request, endpoint = self._request, self._endpoint
+        assert request is not None
+        assert endpoint is not None
+        assert endpoint.expect is not None
+        started = perf_counter()
+        answer: object
+        try:
+            answer = endpoint.expect(request)
+        except HTTPError as error:
+            answer = error
+        except BaseException:  # noqa: BLE001 - one request never ends the server
+            log_exception("The expect callable of a route failed.")
+            answer = InternalServerError()
+        if isinstance(answer, HTTPError):
+            self.finish(request, self._call(request, Refusal(endpoint, answer)), started)
+        elif endpoint.stream:
+            self.work()
+        else:
+            self._give_back()
+
+    # -- the thread that answers -----------------------------------------------------------
+
+    def finish(self, request: Request, response: Response, started: float) -> None:
+        """Send the response, blocking only for streams, and give the connection back to the loop.
+
+        Never raises: a thread that was the leader must not come back as if it still were.
+        """
+        self._request = self._endpoint = None
+        try:
+            self._deliver(request, response, started)
+        except BaseException:  # noqa: BLE001 - whatever it was, the connection goes back
+            self.broken = True
+            log_exception("A response failed; this is a defect of resource_server.")
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if not self.loop.post(self):
+            # The server has stopped meanwhile.
+            self.release()
+
+    def _call(self, request: Request, endpoint: Endpoint) -> Response:
+        try:
+            return endpoint(request)
+        except BaseException:  # noqa: BLE001 - SystemExit and MemoryError included
+            log_exception("An endpoint raised.")
+            return _FAILED
+
+    def _deliver(self, request: Request | None, response: Response, started: float) -> None:
+        """Send the response as far as the socket takes it; the rest is left to the loop.
+
+        Streamed content (of a worker) is sent to its end. Failing, the connection is marked broken.
+        """
+        http = self.http
+        if self.loop.stopping:
+            http.keep_alive = False
+        sent = 0
+        try:
+            first: bytes | None = None
+            if response.iterator is not None:
+                response, first = self._begin_stream(request, response)
+            head, response = self._start(response)
+            body = response.body
+            if body is not None:
+                http.finish()
+                if not http.sends_payload:
+                    body = b""
+                self._send_some(head, body)
+                sent = len(body)
+            elif not http.sends_payload:
+                http.finish()
+                _close(response)
+                self._send_some(head, b"")
+            elif response.file is not None:
+                sent = self._file_left = response.content_length or 0
+                self._file, response.file = response.file, None
+                self._send_some(head, b"")
+            else:
+                sent = self._stream(head, first, response)
+        except OSError as error:
+            # Disconnected is one of them.
+            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
+            self.broken = True
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+        if request is not None:
+            request.exchange = None
+        if log_access_enabled():
+            log_access(self.client_address, request, response, sent, perf_counter() - started)
+
+    def _start(self, response: Response) -> tuple[bytes, Response]:
+        """The response's head; if it cannot be written down, that of a 500 in its place."""
+        try:
+            if response.status_code < 200:
+                raise ValueError(f"{response.status_code} is no status of a final response")
+            if response.body is None:
+                _check_source(response)
+            return self.http.start(response, self.loop.date_line()), response
+        except Exception:  # noqa: BLE001 - the application's response may be anything
+            log_exception("A response could not be sent.")
+            _close(response)
+            return self.http.start(_FAILED, self.loop.date_line()), _FAILED
+
+    def _send_some(self, head: bytes, body: bytes) -> None:
+        """Send without blocking; keep what the socket does not take."""
+        # Against `abandon`, which may close the socket under a handler that is late.
+        with self._io:
+            if len(body) <= JOIN_SIZE:
+                self._output = self._try_send(head + body)
+                return
+            rest = self._try_send(head)
+            if rest is None:
+                self._output = self._try_send(body)
+            else:
+                self._output = memoryview(bytes(rest) + body)
+
+    def _try_send(self, data: bytes | memoryview) -> memoryview | None:
+        """Send what the socket takes now; return the rest.
+
+        :raises OSError: when the client has gone.
+        """
+        try:
+            taken = self.sock.send(data)
+        except BlockingIOError:
+            taken = 0
+        return memoryview(data)[taken:] if taken < len(data) else None
+
+    # -- the thread that answers: streams --------------------------------------------------
+
+    def _begin_stream(
+        self, request: Request | None, response: Response
+    ) -> tuple[Response, bytes | None]:
+        """Take the first piece before the head is sent, so that a failure can still be answered.
+
+        An empty piece has the head sent without waiting for more. A response without content takes
+        none.
+
+        :returns: what to send, and its first piece or None.
+        """
+        if self.http.head_only or response.status_code in _WITHOUT_CONTENT:
+            return response, None
+        assert response.iterator is not None
+        try:
+            return response, next(response.iterator, None)
+        except Disconnected:
+            _close(response)
+            raise
+        except HTTPError as error:
+            _close(response)
+            accept = None if request is None else request.headers.get("accept")
+            return error_response(error, accept), None
+        except BaseException:  # noqa: BLE001 - one request never ends the server
+            log_exception("A streamed response failed before its first piece.")
+            _close(response)
+            return _FAILED, None
+
+    def _stream(self, head: bytes, first: bytes | None, response: Response) -> int:
+        """Send an iterator's pieces as they come, each when the client has taken the one before.
+
+        :raises Disconnected: when the client has left, or the iterator failed and it must be cut
+            off.
+        """
+        http = self.http
+        sent = 0
+        pieces = response.iterator
+        assert pieces is not None
+        piece = first
+        try:
+            while piece is not None:
+                data = http.encode(piece)
+                sent += len(piece)
+                if head or data:
+                    self.send_all(head + data)
+                    head = b""
+                    # RFC 9110 §10.1.1: a client that has a final status is asked for nothing more.
+                    http.expects_continue = False
+                piece = next(pieces, None)
+            self.send_all(head + http.end())
+            http.finish()
+        except Disconnected:
+            raise
+        except BaseException as error:
+            # What has been sent cannot be taken back: the cut tells the client that it is
+            # incomplete.
+            log_exception("A streamed response failed after %d bytes.", sent)
+            if http.payload is Payload.UNTIL_CLOSE:
+                self.reset_on_close()
+            raise Disconnected("The stream failed.") from error
+        finally:
+            _close(response)
+        return sent
+
+    # -- the last owner --------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Let go of everything that the connection holds; more than once does nothing more."""
+        self.broken = True
+        self.sock.close()
+        self._output = None
+        self._drop_body()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _drop_body(self) -> None:
+        self._request = self._endpoint = None
+        if self.body is not None:
+            self.body.close()
+            self.body = None
+
+
+def _check_source(response: Response) -> None:
+    if response.file is not None:
+        if response.content_length is None:
+            raise ValueError("a response with a file has to tell its content_length")
+    elif response.iterator is None:
+        raise ValueError(
+            "the content of this response has been sent before; make a new one each time"
+        )
+
+
+def _close(response: Response) -> None:
+    """Close an iterator or a file, which is the application's code."""
+    try:
+        response.close()
+    except BaseException:  # noqa: BLE001 - one request never ends the server
+        log_exception("A response could not be closed.")
+
+
+def learn(endpoint: Endpoint, elapsed: float) -> None:
+    """Count a run in the route's average, and decide by it who makes the next."""
+    mean = endpoint.mean = endpoint.mean + (elapsed - endpoint.mean) * _WEIGHT
+    if endpoint.slow:
+        endpoint.slow = mean > TAKE_BACK
+    elif mean > HAND_OVER:
+        endpoint.slow = True
