@@ -432,8 +432,10 @@ class Connection(Exchange):
 
     def _discard(self) -> None:
         # Closing with unread bytes would reset the connection, and the response with it.
+        sock = self.sock
+        receive = sock.discard if isinstance(sock, TLSSocket) else sock.recv
         try:
-            if self.sock.recv(RECEIVE_SIZE):
+            if receive(RECEIVE_SIZE):
                 return
         except BlockingIOError:
             return

@@ -104,7 +104,7 @@ class Loop:
         self.inline = inline
         #: the context for connections that come from now on
         self.tls = tls
-        #: whether each response is its connection's last
+        #: whether each response is its connection's last, as the wish to stop is on its way
         self.stopping = False
         #: set when the last connection is gone and everything is closed
         self.ended = threading.Event()
@@ -121,6 +121,7 @@ class Loop:
         self.connections: set[Connection] = set()
         self._listeners: list[Listener] = []
         self._max_descriptor = math.inf
+        self._ending = False
         self._deadline = math.inf
         self._next_sweep = math.inf
         shortest = min(limits.head, limits.body_idle, limits.closing, limits.write)
@@ -189,6 +190,7 @@ class Loop:
 
         :param deadline: ``time.monotonic`` seconds, when to cut off what is still under way.
         """
+        self.stopping = True
         self.post(_Stop(self, deadline))
 
     # -- the standby -----------------------------------------------------------------------
@@ -257,7 +259,7 @@ class Loop:
                     if not source.on_event(mask):
                         return
                 source = None
-                if self.stopping and self._may_end():
+                if self._ending and self._may_end():
                     break
                 self._wait()
             except BaseException:  # noqa: BLE001 - without a leader nothing is served any more
@@ -417,9 +419,9 @@ class Loop:
         """Stop accepting and close what is idle; a second call may only hasten the end."""
         self._deadline = min(self._deadline, deadline)
         self._next_sweep = self.now
-        if self.stopping:
+        if self._ending:
             return
-        self.stopping = True
+        self._ending = self.stopping = True
         self._ignore_listeners()
         for listener in self._listeners:
             listener.close()

@@ -58,6 +58,8 @@ class TLSSocket:
 
         self._ssl = ssl
         self.wants = selectors.EVENT_READ
+        # Asked here, for a peer that has gone makes wrap_socket() fail without closing what it made.
+        sock.getpeername()
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
     def handshake(self) -> None:
@@ -85,6 +87,10 @@ class TLSSocket:
         while data and len(data) < size and (pending := self._sock.pending()):
             data += self._sock.recv(min(pending, size - len(data)))
         return data
+
+    def discard(self, size: int) -> bytes:
+        """What the peer still sends after ``shutdown``, as it is: nobody wants to read it."""
+        return socket.socket.recv(self._sock, size)
 
     def send(self, data: bytes | memoryview) -> int:
         """Send what can be sent; the number of bytes taken."""

@@ -2,8 +2,9 @@
 
     python scripts/bench/compare.py [seconds per measurement] [rounds]
 
-Needs `wrk`, and `waitress`, `cheroot` and `gunicorn` in the Python that runs it; what is missing is said
-and left out. Server and load have a core each; servers take turns, and medians of the rounds are shown.
+Needs `wrk`, and `waitress`, `cheroot` and `gunicorn` in the Python that runs it; what is missing is
+said and left out. Server and load have a core each; servers take turns, and medians of the rounds
+are shown.
 """
 
 from __future__ import annotations
@@ -34,8 +35,20 @@ server.run()
 """
 WSGI = """
 def app(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "13")])
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", "13")]
+    start_response("200 OK", headers)
     return [b"Hello, World!"]
+"""
+GUNICORN = """
+from gunicorn.app.base import BaseApplication
+class Run(BaseApplication):
+    def load_config(self):
+        options = dict(worker_class="gthread", threads=10, workers=1, keepalive=75)
+        for key, value in dict(bind="127.0.0.1:%d" % PORT, **options).items():
+            self.cfg.set(key, value)
+    def load(self):
+        return app
+Run().run()
 """
 SERVERS = {
     "resource_server": OURS,
@@ -43,14 +56,7 @@ SERVERS = {
     + "import waitress\nwaitress.serve(app, host='127.0.0.1', port=PORT, threads=8)",
     "cheroot": WSGI
     + "from cheroot.wsgi import Server\nServer(('127.0.0.1', PORT), app, numthreads=10).start()",
-    "gunicorn gthread": WSGI + "import sys\nfrom gunicorn.app.base import BaseApplication\n"
-    "class Run(BaseApplication):\n"
-    "    def load_config(self):\n"
-    "        for key, value in dict(bind='127.0.0.1:%d' % PORT, worker_class='gthread', threads=10,\n"
-    "                               workers=1, keepalive=75).items():\n"
-    "            self.cfg.set(key, value)\n"
-    "    def load(self): return app\n"
-    "Run().run()",
+    "gunicorn gthread": WSGI + GUNICORN,
 }
 
 
@@ -93,22 +99,20 @@ def measure(program: str, seconds: int) -> tuple[float, float, float]:
         [sys.executable, "-c", program.replace("PORT", str(port))],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {cores[0]}),
     )
+    os.sched_setaffinity(process.pid, {cores[0]})
     try:
         wait_until_it_answers(port, process)
         load = ["wrk", "-t1", f"-c{CONNECTIONS}", "--latency", f"http://127.0.0.1:{port}/"]
         subprocess.run([*load, "-d1"], stdout=subprocess.DEVNULL, check=True)
         before = cpu_seconds(process.pid)
+        os.sched_setaffinity(0, {cores[-1]})  # inherited by the load
         output = subprocess.run(
-            [*load, f"-d{seconds}"],
-            capture_output=True,
-            text=True,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {cores[-1]}),
+            [*load, f"-d{seconds}"], capture_output=True, text=True, check=True
         ).stdout
         used = cpu_seconds(process.pid) - before
     finally:
+        os.sched_setaffinity(0, cores)
         process.terminate()
         process.wait(10)
     for trouble in re.findall(r"(Socket errors.*|Non-2xx.*)", output):
@@ -137,9 +141,7 @@ def main() -> None:
                 f"round {number + 1}: {name:18} {rate:9.0f}/s {micros:6.1f} µs {p99:6.2f} ms",
                 flush=True,
             )
-    print(
-        f"\n{'median of ' + str(rounds):18} requests/s  CPU µs/request  p99 ms   times ours is faster"
-    )
+    print(f"\nmedian of {rounds:<8} requests/s  CPU µs/request  p99 ms   times ours is faster")
     ours = statistics.median(rate for rate, _, _ in results["resource_server"])
     for name, measured in results.items():
         if measured:

@@ -1,4 +1,4 @@
-"""What a server costs that has nothing to do: import, threads, CPU, and memory per parked connection.
+"""What an idle server costs: import, threads, CPU, and memory per parked connection.
 
 python scripts/bench/idle.py [connections]
 """

@@ -2,10 +2,10 @@
 
     python scripts/bench/mixed.py [seconds]
 
-Starts the server as a process of its own (with the switch interval that the command line sets, 1 ms),
-and loads it from this one: quick routes, routes that sleep 50 ms, routes that burn CPU, uploads, and
-clients that leave at any moment. Prints latencies of the quick route, and the server's threads,
-descriptors and memory before and after.
+Starts the server as a process of its own (with the switch interval that the command line sets,
+1 ms), and loads it from this one: quick routes, routes that sleep 50 ms, routes that burn CPU,
+uploads, and clients that leave at any moment. Prints latencies of the quick route, and the server's
+threads, descriptors and memory before and after.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Load:
         connection.close()
 
     def vanish(self) -> None:
-        """Leave at any moment: after a part of a head or a body, or within the answer; often by reset."""
+        """Leave at any moment: within a head, a body or the answer; often by a reset."""
         whole = (
             b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
         )
