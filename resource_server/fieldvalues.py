@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_QUOTED = r'"(?:[^"\\]++|\\.)*"'
 # RFC 9110 §5.6.1: an element is anything but commas, save inside a quoted-string.
-_element = re.compile(rf'(?:[^",]|{_QUOTED})*+').match
+_element = re.compile(rf'(?:[^",]++|{_QUOTED})*').match
 # RFC 9110 §5.6.6: parameters = *( OWS ";" OWS [ parameter ] )
 _parameter = re.compile(
-    rf'[ \t]*+;[ \t]*+(?:({_NAME})=(?:({_NAME})|"((?:[^"\\]|\\.)*+)"))?[ \t]*+'
+    rf'[ \t]*+;[ \t]*+(?:({_NAME})=(?:({_NAME})|"((?:[^"\\]++|\\.)*)"))?[ \t]*+'
 ).match
 _leading_value = re.compile(rf"{_NAME}(?:/{_NAME})?").match
 _escape = re.compile(r"\\(.)")

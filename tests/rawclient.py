@@ -1,11 +1,11 @@
-"""An HTTP client that is nothing but a socket, so that a test decides on each byte and each moment."""
+"""An HTTP client that is nothing but a socket: a test decides on each byte and each moment."""
 
 from __future__ import annotations
 
 import socket
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import ssl
@@ -60,7 +60,7 @@ class Client:
         self.sock = sock
         self._buffer = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -74,7 +74,9 @@ class Client:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def get(self, path: str = "/", *fields: str, method: str = "GET", version: str = "1.1") -> Answer:
+    def get(
+        self, path: str = "/", *fields: str, method: str = "GET", version: str = "1.1"
+    ) -> Answer:
         """Ask and read the answer."""
         self.ask(path, *fields, method=method, version=version)
         return self.read(head_only=method == "HEAD")

@@ -120,7 +120,7 @@ class Exchange(Wire):
     def __init__(
         self, loop: Loop, sock: socket.socket | TLSSocket, client_address: tuple[str, int]
     ) -> None:
-        super().__init__(sock, HTTP1(loop.limits), loop.limits)
+        super().__init__(sock, HTTP1(loop.limits, secure=loop.tls is not None), loop.limits)
         self.loop = loop
         self.client_address = client_address
         self.body: CollectedBody | None = None

@@ -48,7 +48,7 @@ HOST = re.compile(
     rb"(?::(?P<port>[0-9]*+))?"
 )
 IPV_FUTURE = re.compile(rb"[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++")
-ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
+ABSOLUTE_FORM = re.compile(rb"((?i:https?))://([^/?]*+)(.*+)")
 
 # RFC 9112 §7.1: the size, then extensions by their grammar (BWS is tolerated as §7.1.1 demands).
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]++|\\[\t -~\x80-\xff])*"'

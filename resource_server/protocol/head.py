@@ -8,6 +8,7 @@ from ..errors import (
     ExpectationFailed,
     HTTPNotImplemented,
     HTTPVersionNotSupported,
+    MisdirectedRequest,
     RequestHeaderFieldsTooLarge,
     URITooLong,
 )
@@ -130,11 +131,13 @@ def check_field_line(line: bytes) -> None:
     raise BadRequest("A field's name is not a token.")
 
 
-def parse_target(method: bytes, target: bytes) -> tuple[str, bytes | None]:
+def parse_target(method: bytes, target: bytes, *, secure: bool) -> tuple[str, bytes | None]:
     """Read a target in any form of RFC 9112 §3.2 but origin-form.
 
+    :param secure: whether the connection is one for ``https`` URLs.
     :returns: what to route by, and the authority if the target has one.
     :raises BadRequest: for a form that does not go with the method, or is none.
+    :raises MisdirectedRequest: for an ``https`` URL over another connection (RFC 9110 §7.4).
     """
     if method == b"CONNECT":
         # RFC 9110 §9.3.6: an empty or invalid port is refused.
@@ -148,11 +151,13 @@ def parse_target(method: bytes, target: bytes) -> tuple[str, bytes | None]:
     match = grammar.ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         raise BadRequest("The request target is neither a path nor a URL.")
-    authority, rest = match.groups()
+    scheme, authority, rest = match.groups()
     # RFC 9110 §4.2.1: a URL without a host is invalid.
     if not authority:
         raise BadRequest("The URL in the request line has no host.")
     check_host(authority)
+    if scheme.lower() == b"https" and not secure:
+        raise MisdirectedRequest("An https URL is asked for over TLS only.")
     if not rest.startswith(b"/"):
         # RFC 9112 §3.2.4: OPTIONS for a URL without a path means the server as a whole.
         rest = b"*" if method == b"OPTIONS" and not rest else b"/" + rest

@@ -84,6 +84,9 @@ _METHODS = {
 }
 _WITHOUT_CONTENT = frozenset([101, 204, 205, 304])
 _STATUS_LINES = {code: f"HTTP/1.1 {code} {text}\r\n".encode() for code, text in REASONS.items()}
+# RFC 9110 §7.8: who sends Upgrade lists it in Connection. These are the statuses that come with it.
+for _status in (101, 426):
+    _STATUS_LINES[_status] += b"Connection: upgrade\r\n"
 
 # Clients repeat their fields from request to request, so each connection remembers the last block
 # that was found valid, and what it said: parsing takes 2 µs instead of 5 µs. A longer block is not
@@ -97,6 +100,7 @@ class HTTP1:
     """The server's side of one HTTP/1.x connection.
 
     :param limits: the sizes that a client may not exceed.
+    :param secure: whether the connection is one for ``https`` URLs.
 
     A method that finds a rule broken raises an :class:`~resource_server.errors.HTTPError`; its
     response may then be given to :meth:`start`, after which the connection has to be closed.
@@ -116,6 +120,7 @@ class HTTP1:
         "_reading",
         "_searched",
         "_section",
+        "_secure",
         "_sends_left",
         "_tunnel",
         "expects_continue",
@@ -126,8 +131,9 @@ class HTTP1:
         "version",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, secure: bool = False) -> None:
         self._limits = limits
+        self._secure = secure
         self._reading = HEAD
         self._answering = NOTHING
         self._buffer = b""
@@ -265,7 +271,7 @@ class HTTP1:
         if raw_target[:1] == b"/" and name != b"CONNECT":
             target = raw_target.decode("ascii")
         else:
-            target, authority = parse_target(name, raw_target)
+            target, authority = parse_target(name, raw_target, secure=self._secure)
             # RFC 9112 §3.2.2: the target's authority takes the place of the Host field.
             host = authority or host
             if name == b"CONNECT":

@@ -77,9 +77,7 @@ def test_every_interface_is_both_protocols(serve: Serve, host: str) -> None:
         assert b'"remote":"::1"' in client.get("/").body
 
 
-def test_every_interface_without_dual_stack(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_interface_without_dual_stack(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
     server = serve(App(), address=("", 0))
     assert server.url == f"http://127.0.0.1:{server.address[1]}"
@@ -321,7 +319,7 @@ class TestStartErrors:
 
         before = len(os.listdir("/proc/self/fd"))
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(OSError, match="127.0.0.1:0: can't start new thread"):
+        with pytest.raises(OSError, match=r"127\.0\.0\.1:0: can't start new thread"):
             HTTPServer(("127.0.0.1", 0)).start()
         assert len(os.listdir("/proc/self/fd")) == before
 

@@ -143,9 +143,7 @@ def test_running_out_of_descriptors_is_survived_without_spinning() -> None:
     """
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines() == [
-        "Accepting pauses: [Errno 24] Too many open files."
-    ]
+    assert done.stdout.splitlines() == ["Accepting pauses: [Errno 24] Too many open files."]
 
 
 def test_a_server_that_cannot_start_for_want_of_descriptors_leaves_nothing() -> None:

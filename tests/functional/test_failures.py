@@ -169,9 +169,7 @@ class TestVanishing:
             b"nonsense\r\n\r\n" + b"x" * 100_000,
         ],
     )
-    def test_after_sending_something(
-        self, server: HTTPServer, sent: bytes, vanish: str
-    ) -> None:
+    def test_after_sending_something(self, server: HTTPServer, sent: bytes, vanish: str) -> None:
         for _ in range(10):
             client = Client(server.address)
             client.send(sent)
@@ -254,9 +252,7 @@ class TestAccessLog:
         yield lines
         logger.removeHandler(handler)
 
-    def test_each_answer_has_a_line(
-        self, serve: Serve, app: App, access: list[str]
-    ) -> None:
+    def test_each_answer_has_a_line(self, serve: Serve, app: App, access: list[str]) -> None:
         server = serve(app)
         with Client(server.address) as client:
             client.get("/?a=b", "Referer: http://there/", "User-Agent: me")
@@ -266,9 +262,7 @@ class TestAccessLog:
             client.read()
         server.stop()
         assert len(access) == 4
-        assert access[0].startswith(
-            '127.0.0.1 "GET /?a=b HTTP/1.1" 200 5 "http://there/" "me" '
-        )
+        assert access[0].startswith('127.0.0.1 "GET /?a=b HTTP/1.1" 200 5 "http://there/" "me" ')
         assert access[1].startswith('127.0.0.1 "HEAD / HTTP/1.1" 200 0 "-" "-" ')
         assert '"GET /nowhere HTTP/1.1" 404' in access[2]
         assert access[3].startswith('127.0.0.1 "-" 400')

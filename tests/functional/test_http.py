@@ -32,6 +32,18 @@ if TYPE_CHECKING:
     from tests.conftest import Serve
 
 
+#: The end of a head whose body is chunked.
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def _judge(request: Request) -> object:
+    token = request.headers.get("x-token")
+    assert not request.disconnected
+    if token is None:
+        raise Forbidden("no token")
+    return BadRequest("not this one") if token == "bad" else None
+
+
 class App(Resource):
     def __init__(self) -> None:
         super().__init__()
@@ -98,25 +110,17 @@ class App(Resource):
         request.send_interim(102)
         return "late"
 
-    @put("/upload", expect=lambda request: _judge(request))
+    @put("/upload", expect=_judge)
     def upload(self, request: Request) -> str:
         return f"{len(request.body())} bytes"
 
-    @put("/upload-live", stream=True, expect=lambda request: _judge(request))
+    @put("/upload-live", stream=True, expect=_judge)
     def upload_live(self, request: Request) -> str:
         return f"{len(request.stream.read())} bytes live"
 
     @put("/broken", expect=lambda request: 1 // 0)
     def broken(self, request: Request) -> str:
         return "never"
-
-
-def _judge(request: Request) -> object:
-    token = request.headers.get("x-token")
-    assert not request.disconnected
-    if token is None:
-        raise Forbidden("no token")
-    return BadRequest("not this one") if token == "bad" else None
 
 
 @pytest.fixture
@@ -192,7 +196,7 @@ class TestPipelining:
 
     def test_bodies_are_told_from_requests(self, client: Client) -> None:
         one = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /"
-        two = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        two = b"POST /echo HTTP/1.1\r\nHost: a\r\n" + CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"
         client.send((one + two) * 3)
         assert [client.read().body for _ in range(6)] == [b"GET /", b"abc"] * 3
 
@@ -207,15 +211,11 @@ class TestPipelining:
             (b"GET /x HTTP/1.1\nHost: a\r\n\r\n", 400),
             (b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
             (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
-            (
-                b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
-                b"Transfer-Encoding: chunked\r\n\r\n",
-                400,
-            ),
+            (b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n" + CHUNKED, 400),
             (b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
             (b"GET /x HTTP/2.0\r\nHost: a\r\n\r\n", 505),
             (b"GET /x HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n", 417),
-            (b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400),
+            (b"POST /echo HTTP/1.1\r\nHost: a\r\n" + CHUNKED + b"xyz\r\n", 400),
             (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
             (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 40000 + b"\r\n\r\n", 431),
         ],
@@ -305,9 +305,7 @@ class TestExpect:
 
     @pytest.mark.parametrize("path", ["/upload", "/upload-live"])
     @pytest.mark.parametrize(("fields", "status"), [("", 403), ("X-Token: bad\r\n", 400)])
-    def test_a_callable_refuses(
-        self, client: Client, path: str, fields: str, status: int
-    ) -> None:
+    def test_a_callable_refuses(self, client: Client, path: str, fields: str, status: int) -> None:
         self.ask(client, path, 5, fields)
         answer = client.read()
         assert (answer.status, answer.fields["connection"]) == (status, "close")

@@ -190,9 +190,7 @@ def test_a_handler_that_burns_the_processor_does_not_stop_the_others(
 
 
 @pytest.mark.parametrize("path", ["/always", "/learned"])
-def test_with_one_worker_slow_requests_wait_their_turn(
-    serve: Serve, app: App, path: str
-) -> None:
+def test_with_one_worker_slow_requests_wait_their_turn(serve: Serve, app: App, path: str) -> None:
     server = serve(app, threads=1)
     waiting = [Client(server.address) for _ in range(20)]
     with Client(server.address) as client:

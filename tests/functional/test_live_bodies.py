@@ -49,7 +49,9 @@ class App(Resource):
             self.failure = error
             self.failed.set()
             raise
-        return Response(b"|".join(self.pieces), headers=[("X-Sum", request.trailers.get("sum", ""))])
+        return Response(
+            b"|".join(self.pieces), headers=[("X-Sum", request.trailers.get("sum", ""))]
+        )
 
     @post("/lines", stream=True)
     def lines(self, request: Request) -> dict[str, object]:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resource_server import HTTPServer, Limits, Request, Resource, Response, StreamResponse, get, post
+from resource_server import (
+    HTTPServer,
+    Limits,
+    Request,
+    Resource,
+    Response,
+    StreamResponse,
+    get,
+    post,
+)
 from tests.rawclient import PATIENCE, Client
 
 if TYPE_CHECKING:
@@ -115,9 +124,7 @@ class TestFromAnywhere:
 
     def test_from_many_threads_at_once(self, server: HTTPServer) -> None:
         results: list[bool] = []
-        threads = [
-            threading.Thread(target=lambda: results.append(server.stop())) for _ in range(8)
-        ]
+        threads = [threading.Thread(target=lambda: results.append(server.stop())) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -235,9 +242,7 @@ class TestInTime:
             ]
             app.gate.set()
 
-    def test_although_many_are_waiting_for_the_only_worker(
-        self, serve: Serve, app: App
-    ) -> None:
+    def test_although_many_are_waiting_for_the_only_worker(self, serve: Serve, app: App) -> None:
         server = serve(app, threads=1)
         clients = [Client(server.address) for _ in range(5)]
         for client in clients:
@@ -254,9 +259,7 @@ class TestInTime:
         assert not app.entered.acquire(timeout=0.2)
 
     @pytest.mark.parametrize("path", ["/stream", "/big"])
-    def test_although_a_client_does_not_read(
-        self, server: HTTPServer, path: str
-    ) -> None:
+    def test_although_a_client_does_not_read(self, server: HTTPServer, path: str) -> None:
         with Client(server.address, receive_buffer=4096) as client:
             client.ask(path)
             client.head()
@@ -323,9 +326,7 @@ class TestInTime:
                     except (OSError, EOFError):
                         pass
 
-            threads = [
-                threading.Thread(target=load, args=(server.address, halt)) for _ in range(4)
-            ]
+            threads = [threading.Thread(target=load, args=(server.address, halt)) for _ in range(4)]
             for thread in threads:
                 thread.start()
             with Client(server.address) as client:
@@ -597,9 +598,7 @@ class TestIdle:
         )
         assert output == "idle\n"
 
-    def test_the_first_request_after_a_rest_is_watched_too(
-        self, serve: Serve, app: App
-    ) -> None:
+    def test_the_first_request_after_a_rest_is_watched_too(self, serve: Serve, app: App) -> None:
         """The standby sleeps by then, and has to be woken before the handler begins."""
         server = serve(app, limits=Limits())
         loop = server._engine._loop  # type: ignore[union-attr]

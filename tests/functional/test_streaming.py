@@ -150,7 +150,7 @@ class TestIterators:
         client.ask("/it")
         assert b"200 OK" in client.head()
         gate.set()
-        assert client.some() == b"1\r\n\x01\r\n"
+        assert client._exactly(6) == b"1\r\n\x01\r\n"
 
     def test_a_stream_may_be_empty(self, client: Client, app: App) -> None:
         app.response = StreamResponse(iter(()))
@@ -259,13 +259,10 @@ class TestIterators:
     def test_a_wrong_length_cuts_the_stream(self, client: Client, app: App, length: int) -> None:
         app.response = StreamResponse(Source([b"a", b"b"]), content_length=length)
         client.ask("/it")
-        with pytest.raises(EOFError):
-            while True:
-                client.read()
+        client.head()
+        assert client.rest() == b"ab"[: length - 1]
 
-    def test_a_failure_to_close_is_logged(
-        self, client: Client, app: App, logged: Records
-    ) -> None:
+    def test_a_failure_to_close_is_logged(self, client: Client, app: App, logged: Records) -> None:
         for method in ("GET", "HEAD"):
             source = Source([b"a"], fails_to_close=True)
             app.response = StreamResponse(source)

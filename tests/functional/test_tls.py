@@ -227,9 +227,7 @@ class TestTrouble:
             Client(server.address, tls=ssl.create_default_context())
         still_serves(server, files)
 
-    def test_a_handshake_has_a_deadline_and_holds_nobody(
-        self, serve: Serve, files: Files
-    ) -> None:
+    def test_a_handshake_has_a_deadline_and_holds_nobody(self, serve: Serve, files: Files) -> None:
         limits = Limits(handshake=0.3)
         server = serve(App(), privkey=files.key, cert=files.chain, limits=limits)
         silent = [Client(server.address) for _ in range(10)]
@@ -270,9 +268,7 @@ class TestTrouble:
         leave(client)
         still_serves(server, files)
 
-    def test_garbage_after_the_handshake_is_dropped(
-        self, server: HTTPServer, files: Files
-    ) -> None:
+    def test_garbage_after_the_handshake_is_dropped(self, server: HTTPServer, files: Files) -> None:
         with Client(server.address, tls=files.client_context()) as client:
             assert client.get("/").status == 200
             raw = socket.socket(fileno=client.sock.detach())
@@ -372,6 +368,4 @@ class TestCertificates:
         with pytest.raises(ValueError, match="go together"):
             HTTPServer(("127.0.0.1", 0), files.key)
         with pytest.raises(ValueError, match="either tls or"):
-            HTTPServer(
-                ("127.0.0.1", 0), files.key, files.chain, tls=ssl.create_default_context()
-            )
+            HTTPServer(("127.0.0.1", 0), files.key, files.chain, tls=ssl.create_default_context())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
-from tests.protocol.feeding import NEXT, feed, head, outcome_of, refusal
+from tests.protocol.feeding import CLIENT, NEXT, feed, head, outcome_of, refusal
 
 TCHAR = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -133,7 +134,7 @@ class TestTargets:
             ("http://b.example:8080/", "/", "b.example:8080"),
             ("http://b.example:/", "/", "b.example:"),
             ("HTTP://B.Example", "/", "B.Example"),
-            ("https://b.example?x=/", "/?x=/", "b.example"),
+            ("http://b.example?x=/", "/?x=/", "b.example"),
             ("http://[::1]:80/a", "/a", "[::1]:80"),
             ("http://b.example/http://c.example/", "/http://c.example/", "b.example"),
             ("http://b.example//", "//", "b.example"),
@@ -149,6 +150,17 @@ class TestTargets:
         assert request.host == "b"
         assert refusal(head(line="GET http://b/ HTTP/1.1", host="")) == 400
         assert refusal(head(line="GET http://b/ HTTP/1.1", host="a b")) == 400
+
+    @pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+    def test_an_https_url_is_for_tls_connections(self, scheme: str) -> None:
+        # RFC 9110 §7.4
+        data = head(line=f"GET {scheme}://b.example/x HTTP/1.1")
+        assert refusal(data) == 421
+        http = HTTP1(Limits(), secure=True)
+        http.receive(data)
+        request = http.next_request(CLIENT)
+        assert request is not None
+        assert (request.target, request.host) == ("/x", "b.example")
 
     def test_absolute_form_does_not_outlast_its_request(self) -> None:
         data = head(line="GET http://b/ HTTP/1.1") + head()

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resource_server.errors import REASONS, FieldError
+from resource_server.errors import REASONS, FieldError, UpgradeRequired
 from resource_server.headers import Headers
 from resource_server.protocol.http1 import HTTP1, Answering, Payload
 from resource_server.protocol.limits import Limits
-from resource_server.response import Response, StreamResponse
+from resource_server.response import Response, StreamResponse, error_response
 from tests.protocol.feeding import CLIENT, head
 
 if TYPE_CHECKING:
@@ -29,13 +29,21 @@ def answering(method: str = "GET", version: str = "1.1", *lines: str, target: st
 
 
 def fields(answer: bytes) -> dict[str, str]:
-    """The fields of an answer, with names in lower case; its status line is left out."""
+    """The fields of an answer, with names in lower case; its status line is left out.
+
+    Only Connection may come on two lines.
+    """
     assert answer.endswith(b"\r\n\r\n")
     assert answer.count(b"\r\n\r\n") == 1
     lines = answer.decode("latin-1").split("\r\n")[1:-2]
     named = [line.split(": ", 1) for line in lines]
-    assert len({name.lower() for name, _ in named}) == len(named), lines
-    return {name.lower(): value for name, value in named}
+    found: dict[str, str] = {}
+    for name, value in named:
+        before = found.setdefault(name.lower(), value)
+        if before is not value:
+            assert name == "Connection", lines
+            found["connection"] = f"{before}, {value}"
+    return found
 
 
 def pieces() -> Iterator[bytes]:
@@ -313,3 +321,12 @@ class TestOrder:
                 Response("x", headers={"X": value})
             with pytest.raises(FieldError):
                 answering().interim(103, Headers({"X": value}))
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_an_upgrade_is_listed_in_connection(keep_alive: bool) -> None:
+    """RFC 9110 §7.8."""
+    http = answering("GET", "1.1", *([] if keep_alive else ["Connection: close"]))
+    sent = fields(http.start(error_response(UpgradeRequired("websocket")), DATE))
+    assert sent["upgrade"] == "websocket"
+    assert sent["connection"] == ("upgrade" if keep_alive else "upgrade, close")

@@ -1,0 +1,158 @@
+"""The public names, so that none is lost or added by accident."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import resource_server
+
+NAMES = [
+    "BadGateway",
+    "BadRequest",
+    "Conflict",
+    "ContentTooLarge",
+    "Converter",
+    "Disconnected",
+    "ErrorResponse",
+    "ExpectationFailed",
+    "FieldError",
+    "FileResource",
+    "FileResponse",
+    "Forbidden",
+    "GatewayTimeout",
+    "Gone",
+    "HTMLResponse",
+    "HTTPError",
+    "HTTPNotImplemented",
+    "HTTPServer",
+    "HTTPVersionNotSupported",
+    "Headers",
+    "InternalServerError",
+    "JsonResponse",
+    "LengthRequired",
+    "Limits",
+    "MethodNotAllowed",
+    "MisdirectedRequest",
+    "NetworkAuthenticationRequired",
+    "NotAcceptable",
+    "NotFound",
+    "PatternError",
+    "PaymentRequired",
+    "PreconditionFailed",
+    "PreconditionRequired",
+    "ProxyAuthenticationRequired",
+    "RangeNotSatisfiable",
+    "Redirect",
+    "RegistrationError",
+    "Request",
+    "RequestHeaderFieldsTooLarge",
+    "RequestTimeout",
+    "Resource",
+    "ResourceServerError",
+    "Response",
+    "Router",
+    "SerializableResponse",
+    "ServiceUnavailable",
+    "StreamResponse",
+    "TextResponse",
+    "TooManyRequests",
+    "URITooLong",
+    "Unauthorized",
+    "UnavailableForLegalReasons",
+    "UnprocessableContent",
+    "UnsupportedMediaType",
+    "UpgradeRequired",
+    "delete",
+    "get",
+    "head",
+    "header",
+    "options",
+    "param",
+    "patch",
+    "path_join_safe",
+    "post",
+    "put",
+    "register_message_codec",
+    "route",
+]
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_these_are_the_public_names() -> None:
+    assert sorted(resource_server.__all__) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_can_be_imported(name: str) -> None:
+    assert getattr(resource_server, name) is not None
+    assert name in dir(resource_server)
+
+
+def test_what_is_no_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = resource_server.nonsense
+
+
+def test_the_version_is_told() -> None:
+    assert resource_server.__version__.count(".") == 2
+
+
+class TestReference:
+    """The names and signatures of the reference keep their spelling."""
+
+    def test_functions(self) -> None:
+        assert parameters(resource_server.path_join_safe) == ["root_directory", "filename"]
+        for name in ("get", "delete"):
+            assert parameters(getattr(resource_server, name))[:1] == ["path"]
+        for name in ("put", "post"):
+            decorator = getattr(resource_server, name)
+            assert parameters(decorator)[:2] == ["path", "max_content_length"]
+            default = inspect.signature(decorator).parameters["max_content_length"].default
+            assert default == 5242880
+        for name in ("header", "param"):
+            assert len(parameters(getattr(resource_server, name))) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "names"),
+        [
+            ("Request", ["addr", "method", "path", "params", "fragment", "headers", "stream"]),
+            ("Response", ["payload", "status_code", "headers", "compress"]),
+            ("ErrorResponse", ["obj", "status_code", "headers"]),
+            ("JsonResponse", ["obj", "status_code", "headers"]),
+            ("SerializableResponse", ["obj", "status_code", "headers"]),
+            ("HTTPServer", ["addr", "privkey", "cert"]),
+        ],
+    )
+    def test_constructors(self, name: str, names: list[str]) -> None:
+        positional = [
+            parameter.name
+            for parameter in inspect.signature(getattr(resource_server, name)).parameters.values()
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
+        assert positional == names
+
+    @pytest.mark.parametrize(
+        ("name", "attributes"),
+        [
+            ("Resource", "routes"),
+            (
+                "Request",
+                "client_address fragment headers matches method params path stream json message",
+            ),
+            ("Router", "dispatch registerRoutes"),
+            ("HTTPServer", "registerRoutes routes run"),
+        ],
+    )
+    def test_attributes(self, name: str, attributes: str) -> None:
+        for attribute in attributes.split():
+            assert hasattr(getattr(resource_server, name), attribute), attribute
+
+    @pytest.mark.parametrize("name", ["Router", "HTTPServer"])
+    def test_the_camel_case_names_are_aliases(self, name: str) -> None:
+        cls = getattr(resource_server, name)
+        assert cls.registerRoutes is cls.register_routes
