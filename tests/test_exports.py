@@ -115,7 +115,7 @@ class TestReference:
             default = inspect.signature(decorator).parameters["max_content_length"].default
             assert default == 5242880
         for name in ("header", "param"):
-            assert len(parameters(getattr(resource_server, name))) == 1
+            assert len(parameters(getattr(resource_server, name))) >= 1
 
     @pytest.mark.parametrize(
         ("name", "names"),

@@ -113,12 +113,12 @@ class Engine:
         self._loop.stop(deadline)
         if self._crew.includes_caller():
             return False
-        # A little more than the loop has: at the deadline it cuts off what is left.
-        deadline += min(1.0, 0.2 + timeout / 10)
-        if not self._loop.ended.wait(max(0.0, deadline - time.monotonic())):
+        # A little more than the loop has: at the deadline it cuts off what is left. It needs more
+        # than a moment only when the machine is very busy.
+        if not self._loop.ended.wait(max(0.0, deadline + 1.0 - time.monotonic())):
             log.error("The server's loop does not come back from a handler; it is left behind.")
             return False
-        if not self._crew.join(deadline):
+        if not self._crew.join(deadline + min(1.0, 0.2 + timeout / 10)):
             log.warning("A handler is still running; its thread is left to end by itself.")
             return False
         return True

@@ -10,7 +10,7 @@ crew.
 
 **Who may touch what.**
 
-- ``lead_lock`` guards the selector, ``connections``, ``_ready``, the deadlines and every connection
+- ``lead_lock`` guards the selector, ``connections``, ``_ready``, deadlines and every connection
   that is not WORKING. The methods of the group "leader" are called holding it.
 - ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
 - ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or
@@ -128,7 +128,9 @@ class Loop:
         self._tick = min(1.0, min(shortest, limits.keep_alive, limits.handshake) / 4)
         self._paused = False
         self._logged: dict[str, float] = {}
+        # What is to be served before the selector is looked at again, and after that.
         self._ready: collections.deque[tuple[Source, int]] = collections.deque()
+        self._resumed: list[Connection] = []
         self._date = (0, b"")
         self._door_lock = threading.Lock()
         self._door: list[Source] = []
@@ -141,6 +143,9 @@ class Loop:
             else:
                 self._max_descriptor = SELECT_SIZE
         self._max_connections = max_connections
+        self._open_door()
+
+    def _open_door(self) -> None:
         try:
             self._waker, self._wake_end = socket.socketpair()
         except BaseException:
@@ -249,12 +254,9 @@ class Loop:
         source: Source | None = None
         while True:
             try:
-                # What becomes ready meanwhile has to wait for a look at the selector. Another
-                # thread may have led, and served all, while this one was inside a handler and then
-                # got the lead back.
-                left = len(ready)
-                while left and ready:
-                    left -= 1
+                # Another thread may have led, and served all, while this one was inside a handler
+                # and then got the lead back.
+                while ready:
                     source, mask = ready.popleft()
                     if not source.on_event(mask):
                         return
@@ -281,7 +283,7 @@ class Loop:
     def _wait(self) -> None:
         """Wait for events or the next deadline, and put what is to be served into ``_ready``."""
         timeout: float | None
-        if self._ready:
+        if self._resumed:
             timeout = 0.0
         elif self._next_sweep == math.inf:
             timeout = None
@@ -294,6 +296,9 @@ class Loop:
         ready = self._ready
         for key, mask in events:
             ready.append((key.data, mask))
+        if self._resumed:
+            ready.extend([(connection, 0) for connection in self._resumed])
+            self._resumed.clear()
         if ready and self._next_sweep > now + self._tick:
             # Whatever is served now may set a deadline.
             self._next_sweep = now + self._tick
@@ -320,9 +325,9 @@ class Loop:
         self._next_sweep = min(self._next_sweep, self._deadline)
 
     def resume(self, connection: Connection) -> None:
-        """Serve a connection that holds another request, after the others."""
+        """Serve a connection that holds another request, after what the selector has to report."""
         connection.state = State.RESUMING
-        self._ready.append((connection, 0))
+        self._resumed.append(connection)
 
     def watch(self, connection: Connection, before: int, events: int) -> None:
         """Have the selector report ``events`` of a connection; 0 for none."""

@@ -58,7 +58,7 @@ class TLSSocket:
 
         self._ssl = ssl
         self.wants = selectors.EVENT_READ
-        # Asked here, for a peer that has gone makes wrap_socket() fail without closing what it made.
+        # Asked here: with a peer that has gone, wrap_socket() fails without closing what it made.
         sock.getpeername()
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 

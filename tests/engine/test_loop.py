@@ -77,7 +77,7 @@ class Bench:
         """One round of the loop: wait, then serve what is ready."""
         self.loop._wait()
         ready = self.loop._ready
-        for _ in range(len(ready)):
+        while ready:
             source, mask = ready.popleft()
             assert source.on_event(mask)
 
@@ -142,6 +142,32 @@ class TestLeading:
         with Client(bench.address) as client:
             assert client.get("/").body == b"hello"
         assert skipped.served == 0
+        assert caplog.records == []
+
+    def test_nothing_is_served_twice_by_a_leader_that_gets_the_lead_back(
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Meanwhile another has looked at the selector, and has not served what it found."""
+        loop = bench.loop
+        posted = Source()
+        done = threading.Event()
+
+        def lose_and_regain() -> bool:
+            loop.lead_lock.release()
+            assert loop.lead_lock.acquire(False)
+            assert loop.post(posted)
+            loop._wait()
+            loop.lead_lock.release()
+            assert loop.lead_lock.acquire(False)
+            done.set()
+            return True
+
+        loop._ready.append((Source(lose_and_regain), 0))
+        bench.lead()
+        assert done.wait(PATIENCE)
+        with Client(bench.address) as client:
+            assert client.get("/").body == b"hello"
+        assert posted.served == 1
         assert caplog.records == []
 
     def test_quick_handlers_are_not_taken_for_slow_ones(self, bench: Bench) -> None:

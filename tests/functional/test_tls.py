@@ -203,7 +203,7 @@ class TestTrouble:
             client.ask("/")
             try:
                 client.rest()
-            except ConnectionError:
+            except OSError:
                 pass
         still_serves(server, files)
 
@@ -216,7 +216,7 @@ class TestTrouble:
                 client.send(garbage)
                 client.half_close()
                 client.rest()
-            except ConnectionError:
+            except OSError:
                 pass
         still_serves(server, files)
 
@@ -278,7 +278,7 @@ class TestTrouble:
                 try:
                     while raw.recv(1000):
                         pass
-                except ConnectionError:
+                except OSError:
                     pass
         still_serves(server, files)
 
