@@ -9,24 +9,45 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
-from typing import IO, TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from ..errors import Disconnected, HTTPError, InternalServerError
+from ..errors import Disconnected, ExpectationFailed, HTTPError, InternalServerError
 from ..protocol.http1 import HTTP1, Payload
-from ..response import error_response
+from ..response import Response, error_response
 from .access import log_access, log_access_enabled
 from .body import CollectedBody, LiveBody
 from .defects import log_exception
 from .wire import Wire
 
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from typing import BinaryIO, Protocol
 
     from ..request import Request
-    from ..response import Response
     from .loop import Loop
     from .tls import TLSSocket
+
+    class Endpoint(Protocol):
+        """What answers a request, and what the engine must know beforehand."""
+
+        max_content_length: int
+        stream: bool
+        blocking: bool | None
+        expect: Callable[[Request], object] | None
+        #: an error that this endpoint merely tells: no body is read for it
+        error: HTTPError | None
+        #: seconds that its runs take (an average that the engine keeps; a lost update does no harm)
+        mean: float
+        #: whether its runs are handed to a worker for being slow
+        slow: bool
+
+        def __call__(self, request: Request) -> Response:
+            """Answer; never raises."""
+
+        def fail(self, request: Request, error: BaseException) -> Response:
+            """Answer an error that was found before the handler ran; never raises."""
+
 
 log = logging.getLogger("resource_server")
 
@@ -45,32 +66,12 @@ _WITHOUT_CONTENT = frozenset({204, 205, 304})
 _FAILED = error_response(InternalServerError(), "text/plain")
 
 
-class Endpoint(Protocol):
-    """What answers a request, and what the engine must know beforehand."""
-
-    max_content_length: int
-    stream: bool
-    blocking: bool | None
-    expect: Callable[[Request], object] | None
-    #: an error that this endpoint merely tells: no body is read for it
-    error: HTTPError | None
-    #: seconds that its runs take (an average that the engine keeps; a lost update does no harm)
-    mean: float
-    #: whether its runs are handed to a worker for being slow
-    slow: bool
-
-    def __call__(self, request: Request) -> Response:
-        """Answer; never raises."""
-
-    def fail(self, request: Request, error: BaseException) -> Response:
-        """Answer an error that was found before the handler ran; never raises."""
-
-
 class Refusal:
     """An endpoint that answers an error in the place, and in the manner, of another one."""
 
     __slots__ = (
         "_endpoint",
+        "_error",
         "blocking",
         "error",
         "expect",
@@ -80,9 +81,10 @@ class Refusal:
         "stream",
     )
 
-    def __init__(self, endpoint: Endpoint, error: HTTPError) -> None:
+    def __init__(self, endpoint: Endpoint, error: BaseException) -> None:
         self._endpoint = endpoint
-        self.error: HTTPError | None = error
+        self._error = error
+        self.error = error if isinstance(error, HTTPError) else None
         self.max_content_length = 0
         self.stream = False
         self.blocking: bool | None = None
@@ -92,8 +94,7 @@ class Refusal:
 
     def __call__(self, request: Request) -> Response:
         """Answer."""
-        assert self.error is not None
-        return self._endpoint.fail(request, self.error)
+        return self._endpoint.fail(request, self._error)
 
     def fail(self, request: Request, error: BaseException) -> Response:
         """Answer another error."""
@@ -148,44 +149,57 @@ class Exchange(Wire):
             return
         if endpoint.stream:
             body = LiveBody(self, request, endpoint.max_content_length)
-            request.stream = cast("IO[bytes]", body)
+            # A RawIOBase does all that IO[bytes] says, but is not declared to.
+            request.stream = body  # type: ignore[assignment]
         started = perf_counter()
         response = self._call(request, endpoint)
         learn(endpoint, perf_counter() - started)
-        self.finish(request, response, started)
+        self.finish(request, endpoint, response, started)
 
     def ask(self) -> None:
         """Ask the route whether it wants the body that the client announces."""
         request, endpoint = self._request, self._endpoint
         assert request is not None
         assert endpoint is not None
-        assert endpoint.expect is not None
         started = perf_counter()
-        answer: object
-        try:
-            answer = endpoint.expect(request)
-        except HTTPError as error:
-            answer = error
-        except BaseException:  # noqa: BLE001 - one request never ends the server
-            log_exception("The expect callable of a route failed.")
-            answer = InternalServerError()
-        if isinstance(answer, HTTPError):
-            self.finish(request, self._call(request, Refusal(endpoint, answer)), started)
+        response = self._decide(request, endpoint)
+        if response is not None:
+            self.finish(request, endpoint, response, started)
         elif endpoint.stream:
             self.work()
         else:
             self._give_back()
 
+    def _decide(self, request: Request, endpoint: Endpoint) -> Response | None:
+        """The answer in place of `100 Continue`, or None if the body is wanted."""
+        assert endpoint.expect is not None
+        try:
+            wanted = endpoint.expect(request)
+            if wanted is None or wanted is True:
+                return None
+            if wanted is False:
+                wanted = ExpectationFailed("The body is not wanted.")
+            if isinstance(wanted, Response):
+                return wanted
+            if not isinstance(wanted, HTTPError):
+                kind = type(wanted).__name__
+                wanted = TypeError(f"expect returns a bool, a response or an error, not {kind}")
+        except BaseException as error:  # noqa: BLE001 - one request never ends the server
+            wanted = error
+        return self._call(request, Refusal(endpoint, wanted))
+
     # -- the thread that answers -----------------------------------------------------------
 
-    def finish(self, request: Request, response: Response, started: float) -> None:
+    def finish(
+        self, request: Request, endpoint: Endpoint, response: Response, started: float
+    ) -> None:
         """Send the response, blocking only for streams, and give the connection back to the loop.
 
         Never raises: a thread that was the leader must not come back as if it still were.
         """
         self._request = self._endpoint = None
         try:
-            self._deliver(request, response, started)
+            self._deliver(request, endpoint, response, started)
         except BaseException:  # noqa: BLE001 - whatever it was, the connection goes back
             self.broken = True
             log_exception("A response failed; this is a defect of resource_server.")
@@ -203,7 +217,13 @@ class Exchange(Wire):
             log_exception("An endpoint raised.")
             return _FAILED
 
-    def _deliver(self, request: Request | None, response: Response, started: float) -> None:
+    def _deliver(
+        self,
+        request: Request | None,
+        endpoint: Endpoint | None,
+        response: Response,
+        started: float,
+    ) -> None:
         """Send the response as far as the socket takes it; the rest is left to the loop.
 
         Streamed content (of a worker) is sent to its end. Failing, the connection is marked broken.
@@ -215,7 +235,9 @@ class Exchange(Wire):
         try:
             first: bytes | None = None
             if response.iterator is not None:
-                response, first = self._begin_stream(request, response)
+                assert request is not None
+                assert endpoint is not None
+                response, first = self._begin_stream(request, endpoint, response)
             head, response = self._start(response)
             body = response.body
             if body is not None:
@@ -286,7 +308,7 @@ class Exchange(Wire):
     # -- the thread that answers: streams --------------------------------------------------
 
     def _begin_stream(
-        self, request: Request | None, response: Response
+        self, request: Request, endpoint: Endpoint, response: Response
     ) -> tuple[Response, bytes | None]:
         """Take the first piece before the head is sent, so that a failure can still be answered.
 
@@ -295,22 +317,21 @@ class Exchange(Wire):
 
         :returns: what to send, and its first piece or None.
         """
-        if self.http.head_only or response.status_code in _WITHOUT_CONTENT:
-            return response, None
-        assert response.iterator is not None
-        try:
-            return response, next(response.iterator, None)
-        except Disconnected:
-            _close(response)
-            raise
-        except HTTPError as error:
-            _close(response)
-            accept = None if request is None else request.headers.get("accept")
-            return error_response(error, accept), None
-        except BaseException:  # noqa: BLE001 - one request never ends the server
-            log_exception("A streamed response failed before its first piece.")
-            _close(response)
-            return _FAILED, None
+        failed = False
+        while response.iterator is not None:
+            if self.http.head_only or response.status_code in _WITHOUT_CONTENT:
+                break
+            try:
+                return response, next(response.iterator, None)
+            except Disconnected:
+                _close(response)
+                raise
+            except BaseException as error:  # noqa: BLE001 - one request never ends the server
+                _close(response)
+                # In the manner of the route, which may be another stream, but not for ever.
+                response = _FAILED if failed else endpoint.fail(request, error)
+                failed = True
+        return response, None
 
     def _stream(self, head: bytes, first: bytes | None, response: Response) -> int:
         """Send an iterator's pieces as they come, each when the client has taken the one before.

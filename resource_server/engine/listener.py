@@ -6,15 +6,16 @@ import errno
 import os
 import socket
 import stat
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from .loop import Loop
 
 Address = tuple[str, int] | str | socket.socket
-_Target = tuple[int, tuple[Any, ...]]
+_Target = tuple[int, "tuple[Any, ...]"]
 
 #: Tries to find a port that is free on all addresses of a host.
 PORT_ATTEMPTS = 10

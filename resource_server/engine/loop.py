@@ -31,7 +31,6 @@ import selectors
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from ..headers import format_date
 from .connection import Connection, State
@@ -39,15 +38,24 @@ from .defects import log_exception
 from .tls import TLSSocket
 from .wire import LONGEST_WAIT
 
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+    from typing import Protocol
 
     from ..protocol.limits import Limits
     from ..request import Request
     from .crew import Crew
     from .exchange import Endpoint
     from .listener import Listener
+
+    class Source(Protocol):
+        """What the loop serves when the selector reports it, or when it was posted (mask 0)."""
+
+        def on_event(self, mask: int) -> bool:
+            """Do what there is to do; tell whether the caller still leads."""
+
 
 log = logging.getLogger("resource_server")
 
@@ -70,13 +78,6 @@ _REFUSAL = (
     b"Content-Length: 29\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
     b"The server is fully occupied."
 )
-
-
-class Source(Protocol):
-    """What the loop serves when the selector reports it, or when it was posted (mask 0)."""
-
-    def on_event(self, mask: int) -> bool:
-        """Do what there is to do; tell whether the caller still leads."""
 
 
 class Loop:
