@@ -67,6 +67,7 @@ from .routing.resource import (
     post,
     put,
     route,
+    websocket,
 )
 from .routing.router import Router
 from .server import HTTPServer
@@ -75,6 +76,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .files import FileResource, FileResponse, path_join_safe
     from .protocol.limits import Limits
+    from .protocol.websocket import WebSocketOpCode
 
 __version__ = "0.1.0"
 
@@ -134,6 +136,7 @@ __all__ = [
     "UnprocessableContent",
     "UnsupportedMediaType",
     "UpgradeRequired",
+    "WebSocketOpCode",
     "delete",
     "get",
     "head",
@@ -146,6 +149,7 @@ __all__ = [
     "put",
     "register_message_codec",
     "route",
+    "websocket",
 ]
 
 #: Where to find what a small server does without: imported on first use, as importing takes time.
@@ -153,6 +157,7 @@ _ON_FIRST_USE = {
     "FileResource": "files",
     "FileResponse": "files",
     "Limits": "protocol.limits",
+    "WebSocketOpCode": "protocol.websocket",
     "path_join_safe": "files",
 }
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
-    from typing import TextIO
+    from typing import Any, TextIO
 
     from resource_server.reloader import Watcher
 
@@ -286,12 +287,25 @@ def _set_up_logging(*, access: bool) -> None:
     )
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
+
+
 class _Formatter(logging.Formatter):
     """Time and message; the level as well, but for access lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own
         level = "" if record.name == "resource_server.access" else f"{record.levelname}: "
         return f"{self.formatTime(record)} {level}{record.message}"
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own
+        # An exception's text may repeat what a client sent: no line of it looks like a record, and
+        # no control character reaches the terminal.
+        lines = super().formatException(ei).split("\n")
+        return "\n".join("  " + _CONTROLS.sub(_escaped, line) for line in lines)
 
 
 # What to serve

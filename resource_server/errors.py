@@ -50,6 +50,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from math import ceil, inf
 
 # Registered status codes: the IANA HTTP Status Code Registry (RFC 9110 §16.2.1),
 # without those registered as unused (306, 418).
@@ -118,7 +119,14 @@ REASONS: dict[int, str] = {
 }
 
 # RFC 9110 §5.6.2 token.
-_is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_is_token = re.compile(_NAME).fullmatch
+# RFC 9110 §11.3: a scheme, alone or with parameters; commas separate both these and challenges.
+# Of the schemes in use Negotiate and NTLM alone have a bare token68. After any other scheme it is
+# refused, since the two words of "Login required" would have that form too.
+_PARAMETER = rf'{_NAME}[ \t]*=[ \t]*(?:{_NAME}|"(?:[^"\\]|\\.)*")'
+_CHALLENGE = rf"(?:(?i:Negotiate|NTLM) +[A-Za-z0-9\-._~+/]+=*|{_NAME}(?: +{_PARAMETER})?)"
+_CHALLENGES = rf"{_CHALLENGE}(?:[ \t]*,[ \t]*(?:{_PARAMETER}|{_CHALLENGE}))*"
 # RFC 9110 §5.5 field-value: visible characters, SP, HTAB and obs-text; no other control.
 _is_field_value = re.compile("[\t\x20-\x7e\x80-\xff]*").fullmatch
 
@@ -173,8 +181,9 @@ class HTTPError(ResourceServerError):
     """An answer with an error status; a handler may return it or raise it.
 
     `message` is shown to the client (str; the reason phrase when None), `status_code` replaces the
-    class's own (int, 400 to 599), `headers` are fields to send along. Raises ValueError for a
-    status that is no error and FieldError for a field that may not be sent.
+    class's own (int, 400 to 599), `headers` are fields to send along. Raises TypeError for a
+    message of another type, ValueError for a status that is no error and FieldError for a field
+    that may not be sent.
     """
 
     status_code: int = 500
@@ -190,6 +199,12 @@ class HTTPError(ResourceServerError):
             if not isinstance(status_code, int) or not 400 <= status_code <= 599:
                 raise ValueError(f"an error has a status from 400 to 599, not {status_code!r}")
             self.status_code = status_code
+        if message is not None and not isinstance(message, str):
+            raise TypeError(
+                f"the message of {type(self).__name__} is a text for the client, not a"
+                f" {type(message).__name__}: give a status as status_code=…, and return an"
+                " ErrorResponse to answer with JSON"
+            )
         self.reason: str = REASONS.get(self.status_code) or "Error"
         self.message: str = self.reason if message is None else message
         self.headers: list[tuple[str, str]] = _field_lines(headers)
@@ -221,13 +236,14 @@ class BadRequest(HTTPError):
 class Unauthorized(HTTPError):
     """401: credentials are missing or wrong (RFC 9110 §15.5.2).
 
-    `challenge` is the value of WWW-Authenticate, for instance ``Basic realm="notes"``.
+    `challenge` is the value of WWW-Authenticate, for instance ``Basic realm="notes"``. Raises
+    FieldError for what is not of that form, a scheme and its parameters.
     """
 
     status_code = 401
 
     def __init__(self, challenge: str, message: str | None = None) -> None:
-        super().__init__(message, headers=[("WWW-Authenticate", challenge)])
+        super().__init__(message, headers=[("WWW-Authenticate", _checked_challenge(challenge))])
 
 
 class PaymentRequired(HTTPError):
@@ -249,12 +265,15 @@ class NotFound(HTTPError):
 
 
 class MethodNotAllowed(HTTPError):
-    """405: the target has other methods, which `allowed` lists for Allow (RFC 9110 §15.5.6)."""
+    """405: the target has other methods, which `allowed` lists for Allow (RFC 9110 §15.5.6).
+
+    A str is one method.
+    """
 
     status_code = 405
 
-    def __init__(self, allowed: Iterable[str], message: str | None = None) -> None:
-        self.allowed: tuple[str, ...] = tuple(allowed)
+    def __init__(self, allowed: str | Iterable[str], message: str | None = None) -> None:
+        self.allowed: tuple[str, ...] = (allowed,) if isinstance(allowed, str) else tuple(allowed)
         super().__init__(message, headers=[("Allow", ", ".join(self.allowed))])
 
 
@@ -265,12 +284,16 @@ class NotAcceptable(HTTPError):
 
 
 class ProxyAuthenticationRequired(HTTPError):
-    """407: `challenge` is the value of Proxy-Authenticate (RFC 9110 §15.5.8)."""
+    """407: `challenge` is the value of Proxy-Authenticate (RFC 9110 §15.5.8).
+
+    Raises FieldError as Unauthorized.
+    """
 
     status_code = 407
 
     def __init__(self, challenge: str, message: str | None = None) -> None:
-        super().__init__(message, headers=[("Proxy-Authenticate", challenge)])
+        headers = [("Proxy-Authenticate", _checked_challenge(challenge))]
+        super().__init__(message, headers=headers)
 
 
 class RequestTimeout(HTTPError):
@@ -365,11 +388,14 @@ class PreconditionRequired(HTTPError):
 
 
 class TooManyRequests(HTTPError):
-    """429: the client may try again after `retry_after` seconds (RFC 6585 §4)."""
+    """429: the client may try again after `retry_after` seconds (RFC 6585 §4).
+
+    A fraction is rounded up. Raises TypeError for what is no number, ValueError for one below 0.
+    """
 
     status_code = 429
 
-    def __init__(self, retry_after: int | None = None, message: str | None = None) -> None:
+    def __init__(self, retry_after: float | None = None, message: str | None = None) -> None:
         super().__init__(message, headers=_retry_after(retry_after))
 
 
@@ -404,11 +430,14 @@ class BadGateway(HTTPError):
 
 
 class ServiceUnavailable(HTTPError):
-    """503: not now; `retry_after` (seconds) says when, if given (RFC 9110 §15.6.4)."""
+    """503: not now; `retry_after` (seconds) says when, if given (RFC 9110 §15.6.4).
+
+    It is rounded up and refused as that of TooManyRequests.
+    """
 
     status_code = 503
 
-    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(message, headers=_retry_after(retry_after))
 
 
@@ -430,13 +459,26 @@ class NetworkAuthenticationRequired(HTTPError):
     status_code = 511
 
 
-def _retry_after(seconds: int | None) -> list[tuple[str, str]]:
+def _checked_challenge(challenge: str) -> str:
+    if not isinstance(challenge, str) or not re.fullmatch(_CHALLENGES, challenge.strip(" \t")):
+        raise FieldError(
+            f"{challenge!a} is no challenge: it names the scheme and its parameters, as"
+            " 'Basic realm=\"notes\"' does (RFC 9110 §11.3); a text for people goes into message"
+        )
+    return challenge
+
+
+def _retry_after(seconds: float | None) -> list[tuple[str, str]]:
     """Return the Retry-After line: delay-seconds is a non-negative integer (RFC 9110 §10.2.3)."""
     if seconds is None:
         return []
-    if seconds < 0:
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        raise TypeError(
+            f"retry_after is a number of seconds, not {seconds!r}: a text goes into message=…"
+        )
+    if not 0 <= seconds < inf:
         raise ValueError(f"retry_after is a number of seconds from 0, not {seconds!r}")
-    return [("Retry-After", f"{seconds:d}")]
+    return [("Retry-After", str(ceil(seconds)))]
 
 
 _CLASSES: dict[int, type[HTTPError]] = {

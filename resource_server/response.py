@@ -25,7 +25,8 @@ from .headers import Headers, accepts, accepts_encoding, format_cookie, parse_li
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, BinaryIO, TypeAlias
+    from datetime import datetime, timedelta
+    from typing import Any, BinaryIO, Self, TypeAlias
 
     from .headers import HeadersLike
     from .request import Request
@@ -146,11 +147,14 @@ class Response:
     @property
     def headers(self) -> Headers:
         """The header fields, Content-Type among them; to be changed freely until it is sent."""
-        if self._headers is None:
-            self._headers = Headers()
+        headers = self._headers
+        if headers is None:
+            headers = Headers()
             if self._content_type:
-                self._headers["Content-Type"] = self._content_type
-        return self._headers
+                headers["Content-Type"] = self._content_type
+            # Last, for threads that share the response: none sees fields without Content-Type.
+            self._headers = headers
+        return headers
 
     @property
     def content_type(self) -> str:
@@ -173,8 +177,8 @@ class Response:
         name: str,
         value: str,
         *,
-        max_age: int | None = None,
-        expires: float | None = None,
+        max_age: int | timedelta | None = None,
+        expires: float | datetime | None = None,
         domain: str | None = None,
         path: str | None = "/",
         secure: bool = False,
@@ -265,19 +269,34 @@ class Response:
             if file is not None:
                 file.close()
 
-    def negotiate(self, request: Request) -> None:
-        """Compress the content if the response allows it and the client accepts it.
+    def negotiate(self, request: Request) -> Response:
+        """Return the response to send: in gzip if this one allows it and the client accepts it.
 
-        A client that sends no Accept-Encoding gets the content as it is: it may mean anything
-        (RFC 9110 §12.5.3) and is mostly a program that does not expect gzip.
+        It is this one if nothing has to be changed, else a copy, because an application may answer
+        any number of requests with one response. An iterator goes over to the copy, whose `close`
+        then closes it. A client that sends no Accept-Encoding gets the content as it is: it may
+        mean anything (RFC 9110 §12.5.3) and is mostly a program that does not expect gzip.
         """
         if not self.compress or not self._compressible():
-            return
-        headers = self.headers
-        _vary_on(headers, "Accept-Encoding")
+            return self
+        response = self._copy()
+        _vary_on(response.headers, "Accept-Encoding")
         accepted = request.headers.get("accept-encoding")
-        if accepted is None or not accepts_encoding(accepted, "gzip"):
-            return
+        if accepted is not None and accepts_encoding(accepted, "gzip"):
+            response._compress()
+        return response
+
+    def _copy(self) -> Self:
+        """Return a response with the same content and headers of its own; takes the iterator."""
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        if self._headers is not None:
+            copy._headers = self._headers.copy()
+        self.iterator = None
+        return copy
+
+    def _compress(self) -> None:
+        """Encode the content in gzip, unless that makes it longer."""
         if self.body is None:
             assert self.iterator is not None
             self.iterator = GzipPieces(self.iterator)
@@ -287,6 +306,7 @@ class Response:
             if len(packed) >= len(self.body):
                 return
             self.body = packed
+        headers = self.headers
         headers.pop("Content-Length", None)
         headers["Content-Encoding"] = "gzip"
         # RFC 9110 §8.8.3.3: other bytes may not have the same strong entity-tag.
@@ -348,6 +368,7 @@ class StreamResponse(Response):
     """What an iterable of bytes or str yields, sent as it comes.
 
     `content_length` is the number of bytes if it is known; without it the content is chunked.
+    `compress` allows gzip, if `content_type` is one of text.
     """
 
     def __init__(
@@ -355,11 +376,12 @@ class StreamResponse(Response):
         iterator: Iterable[bytes | str],
         status_code: int = 200,
         headers: HeadersLike | None = None,
+        compress: bool = False,
         *,
         content_type: str = BINARY,
         content_length: int | None = None,
     ) -> None:
-        super().__init__(None, status_code, headers, content_type=content_type)
+        super().__init__(None, status_code, headers, compress, content_type=content_type)
         self.payload = iterator
         self.body = None
         self.iterator = Pieces(iterator)
@@ -382,17 +404,18 @@ class SerializableResponse(Response):
         self.payload = obj
 
 
-class ErrorResponse(Response):
-    """An error as JSON.
+class ErrorResponse(Response, Exception):  # noqa: N818 - it is an answer as well
+    """An error as JSON: returned by a handler, or raised.
 
-    `obj` is a dict, which is sent as it is, or a text or exception, sent as ``{"error": text}``. Of
-    an exception the client reads the text only below status 500; an HTTPError, whose message is
-    made for the client, brings its own status and fields. `error` is the exception, or None.
+    `obj` is a text or exception, sent as ``{"error": text}``, or any other value that JSON has,
+    sent as it is. Of an exception the client reads the text only below status 500; an HTTPError,
+    whose message is made for the client, brings its own status and fields. `error` is the
+    exception, or None. Raises TypeError or ValueError for what has no JSON.
     """
 
     def __init__(
         self,
-        obj: str | dict[str, Any] | BaseException,
+        obj: object,
         status_code: int = 400,
         headers: HeadersLike | None = None,
     ) -> None:
@@ -406,8 +429,6 @@ class ErrorResponse(Response):
                 status_code = obj.status_code
                 headers = _merged(obj.headers, headers)
             content = {"error": _text_for_client(obj, status_code)}
-        elif not isinstance(obj, dict):
-            raise TypeError(f"an error is a str, dict or exception, not {type(obj).__name__}")
         super().__init__(json_bytes(content), status_code, headers, content_type=JSON)
         self.payload = obj
 
@@ -456,6 +477,22 @@ def to_response(result: object) -> Response:
         f"a handler returned a {type(result).__name__}: return a Response, str, bytes, dict, list,"
         " iterator or None"
     )
+
+
+def instance_of(cls: type) -> object:
+    """Return what a handler meant that returned a class of responses or errors: an instance.
+
+    Any other class stays what it is. Raises TypeError for a class that needs arguments.
+    """
+    if not issubclass(cls, (Response, HTTPError)):
+        return cls
+    try:
+        return cls()
+    except TypeError as error:
+        raise TypeError(
+            f"a handler returned the class {cls.__name__}, which needs arguments ({error}):"
+            f" return {cls.__name__}(…)"
+        ) from error
 
 
 def error_response(error: HTTPError, accept: str | None = None) -> Response:

@@ -90,7 +90,8 @@ class HTTPServer:
             "inline": inline,
         }
         # Guards _engine; held while it starts, never while it is waited for.
-        self._lock = threading.Lock()
+        # A signal handler may call `stop` in the middle of `start`.
+        self._lock = threading.RLock()
         self._engine: Engine | None = None
 
     # -- routes ----------------------------------------------------------------------------

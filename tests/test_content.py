@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resource_server.request import Request
-from resource_server.response import Response, StreamResponse
+from resource_server.response import ErrorResponse, Response, StreamResponse
 
 LONG = "abcdefgh" * 100
 
@@ -42,7 +42,7 @@ class Source:
 class TestCompression:
     def test_a_long_text_for_a_client_that_accepts_it(self) -> None:
         response = Response(LONG, compress=True)
-        response.negotiate(request_with(accept_encoding="gzip, deflate"))
+        response = response.negotiate(request_with(accept_encoding="gzip, deflate"))
         assert response.body is not None
         assert gzip.decompress(response.body) == LONG.encode()
         assert response.headers["Content-Encoding"] == "gzip"
@@ -51,7 +51,7 @@ class TestCompression:
     @pytest.mark.parametrize("accept", [None, "", "br", "gzip;q=0", "identity", "*;q=0"])
     def test_other_clients_get_it_as_it_is_and_caches_know(self, accept: str | None) -> None:
         response = Response(LONG, compress=True)
-        response.negotiate(
+        response = response.negotiate(
             request_with() if accept is None else request_with(accept_encoding=accept)
         )
         assert response.body == LONG.encode()
@@ -73,18 +73,15 @@ class TestCompression:
         ],
     )
     def test_what_is_not_worth_it_or_may_not_be(self, response: Response) -> None:
-        body = response.body
-        response.negotiate(request_with(accept_encoding="gzip"))
-        assert response.body == body
+        assert response.negotiate(request_with(accept_encoding="gzip")) is response
         assert "Vary" not in response.headers
 
     def test_a_file_is_left_to_who_made_it(self) -> None:
         response = Response(LONG, compress=True)
         response.file, response.body = io.BytesIO(), None
-        response.negotiate(request_with(accept_encoding="gzip"))
-        assert "Vary" not in response.headers
+        assert response.negotiate(request_with(accept_encoding="gzip")) is response
         response.file = None
-        response.negotiate(request_with(accept_encoding="gzip"))
+        assert response.negotiate(request_with(accept_encoding="gzip")) is response
         assert "Vary" not in response.headers
 
     @pytest.mark.parametrize(
@@ -99,13 +96,13 @@ class TestCompression:
     )
     def test_types_that_are_text_underneath(self, content_type: str) -> None:
         response = Response(LONG, compress=True, content_type=content_type)
-        response.negotiate(request_with(accept_encoding="gzip"))
+        response = response.negotiate(request_with(accept_encoding="gzip"))
         assert response.headers["Content-Encoding"] == "gzip"
 
     def test_what_does_not_get_smaller_stays(self) -> None:
         noise = random.Random(1).randbytes(600)
         response = Response(noise, compress=True, content_type="text/plain")
-        response.negotiate(request_with(accept_encoding="gzip"))
+        response = response.negotiate(request_with(accept_encoding="gzip"))
         assert response.body == noise
         assert "Content-Encoding" not in response.headers
         assert response.headers["Vary"] == "Accept-Encoding"
@@ -121,21 +118,48 @@ class TestCompression:
     )
     def test_vary_is_added_to(self, vary: str, merged: str) -> None:
         response = Response(LONG, headers={"Vary": vary}, compress=True)
-        response.negotiate(request_with(accept_encoding="gzip"))
+        response = response.negotiate(request_with(accept_encoding="gzip"))
         assert response.headers["Vary"] == merged
 
     @pytest.mark.parametrize(("tag", "weak"), [('"a"', 'W/"a"'), ('W/"a"', 'W/"a"')])
     def test_a_strong_entity_tag_becomes_weak(self, tag: str, weak: str) -> None:
         response = Response(LONG, headers={"ETag": tag, "Content-Length": "800"}, compress=True)
-        response.negotiate(request_with(accept_encoding="gzip"))
+        response = response.negotiate(request_with(accept_encoding="gzip"))
         assert response.headers["ETag"] == weak
         assert response.content_length is None
 
+    @pytest.mark.parametrize(
+        "shared",
+        [
+            Response(LONG, compress=True),
+            Response(LONG, headers={"Vary": "Cookie", "ETag": '"a"'}, compress=True),
+        ],
+    )
+    def test_a_response_that_many_requests_share_stays_as_it_was(self, shared: Response) -> None:
+        before = shared.body, shared.header_lines()
+        packed = shared.negotiate(request_with(accept_encoding="gzip"))
+        plain = shared.negotiate(request_with())
+        again = shared.negotiate(request_with(accept_encoding="gzip"))
+        assert (shared.body, shared.header_lines()) == before
+        assert packed.body == again.body != plain.body == shared.body
+        assert packed.header_lines() == again.header_lines() != plain.header_lines()
+        assert "Accept-Encoding" in plain.headers["Vary"]
+        assert "Content-Encoding" not in plain.headers
+
+    def test_an_answer_that_was_raised_is_compressed_like_any_other(self) -> None:
+        response = ErrorResponse({"list": LONG}, 422)
+        response.compress = True
+        sent = response.negotiate(request_with(accept_encoding="gzip"))
+        assert isinstance(sent, ErrorResponse)
+        assert sent.status_code == 422
+        assert sent.headers["Content-Encoding"] == "gzip"
+
     def test_a_stream_can_be_read_piece_by_piece(self) -> None:
         source = Source("first", b"", "second")
-        response = StreamResponse(source, content_type="text/event-stream", content_length=11)
-        response.compress = True
-        response.negotiate(request_with(accept_encoding="gzip"))
+        made = StreamResponse(
+            source, compress=True, content_type="text/event-stream", content_length=11
+        )
+        response = made.negotiate(request_with(accept_encoding="gzip"))
         assert response.content_length is None
         assert response.iterator is not None
         reader = zlib.decompressobj(31)
@@ -145,10 +169,18 @@ class TestCompression:
         with pytest.raises(StopIteration):
             next(response.iterator)
         response.close()
+        made.close()
         assert source.closed == 1
+
+    def test_a_stream_has_gone_over_to_what_is_sent(self) -> None:
+        made = StreamResponse(["a"], compress=True, content_type="text/plain")
+        sent = made.negotiate(request_with())
+        assert (made.body, made.iterator) == (None, None)
+        assert sent.iterator is not None
+        assert made.negotiate(request_with()) is made
 
     def test_a_stream_that_cannot_be_closed_is_not(self) -> None:
         compressed = Response(iter([b"a"]), compress=True, content_type="text/plain")
         compressed.iterator = iter([b"a"])
-        compressed.negotiate(request_with(accept_encoding="gzip"))
+        compressed = compressed.negotiate(request_with(accept_encoding="gzip"))
         compressed.close()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from resource_server import errors
@@ -116,9 +118,63 @@ def test_errors_bring_the_fields_their_status_demands() -> None:
     assert ServiceUnavailable(retry_after=0).headers == [("Retry-After", "0")]
 
 
-def test_a_negative_retry_after_is_refused() -> None:
+@pytest.mark.parametrize("message", [404, {"code": 7}, b"text", ["a"]])
+def test_a_message_is_a_text(message: Any) -> None:
+    for cls in (HTTPError, BadRequest):
+        with pytest.raises(TypeError, match=r"text for the client.*status_code=.*ErrorResponse"):
+            cls(message)
+
+
+def test_one_allowed_method_may_be_a_str() -> None:
+    assert MethodNotAllowed("GET").headers == [("Allow", "GET")]
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        "Basic",
+        'Basic realm="notes"',
+        ' Basic realm="say \\"notes\\"", charset="UTF-8" ',
+        "Bearer realm=shop,error = invalid_token",
+        'Digest realm="a", qop="auth, auth-int", nonce="=", Basic realm="a"',
+        "Negotiate",
+        "negotiate oYG2MIGzoAMKAQ==",
+        "NTLM, Basic",
+    ],
+)
+def test_a_challenge_is_a_scheme_and_its_parameters(challenge: str) -> None:
+    assert Unauthorized(challenge).headers == [("WWW-Authenticate", challenge.strip())]
+    assert ProxyAuthenticationRequired(challenge).headers[0][1] == challenge.strip()
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    ["", "Please log in", "Login required", "Basic realm=", 'Basic realm="a', "Basic, realm x", 7],
+)
+def test_what_is_no_challenge_is_refused_with_advice(challenge: Any) -> None:
+    for cls in (Unauthorized, ProxyAuthenticationRequired):
+        with pytest.raises(FieldError, match=r"Basic realm=.*message"):
+            cls(challenge)
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(0, "0"), (0.1, "1"), (1.5, "2"), (2.0, "2")])
+def test_retry_after_is_rounded_up(seconds: float, sent: str) -> None:
+    assert TooManyRequests(seconds).headers == [("Retry-After", sent)]
+    assert ServiceUnavailable(retry_after=seconds).headers == [("Retry-After", sent)]
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.5, float("inf"), float("nan")])
+def test_a_time_that_cannot_be_is_refused_as_retry_after(seconds: float) -> None:
     with pytest.raises(ValueError, match="from 0"):
-        TooManyRequests(-1)
+        TooManyRequests(seconds)
+
+
+@pytest.mark.parametrize("seconds", ["slow down", "5", True])
+def test_retry_after_is_a_number(seconds: Any) -> None:
+    with pytest.raises(TypeError, match=r"number of seconds.*message="):
+        TooManyRequests(seconds)
+    with pytest.raises(TypeError, match=r"number of seconds.*message="):
+        ServiceUnavailable(retry_after=seconds)
 
 
 def test_a_subclass_of_an_application_keeps_the_tree_as_it_is() -> None:

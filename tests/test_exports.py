@@ -64,6 +64,7 @@ NAMES = [
     "UnprocessableContent",
     "UnsupportedMediaType",
     "UpgradeRequired",
+    "WebSocketOpCode",
     "delete",
     "get",
     "head",
@@ -76,11 +77,15 @@ NAMES = [
     "put",
     "register_message_codec",
     "route",
+    "websocket",
 ]
 
 
 def parameters(function: object) -> list[str]:
     return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def print_nothing() -> None: ...
 
 
 def test_these_are_the_public_names() -> None:
@@ -107,7 +112,7 @@ class TestReference:
 
     def test_functions(self) -> None:
         assert parameters(resource_server.path_join_safe) == ["root_directory", "filename"]
-        for name in ("get", "delete"):
+        for name in ("get", "delete", "websocket"):
             assert parameters(getattr(resource_server, name))[:1] == ["path"]
         for name in ("put", "post"):
             decorator = getattr(resource_server, name)
@@ -115,7 +120,18 @@ class TestReference:
             default = inspect.signature(decorator).parameters["max_content_length"].default
             assert default == 5242880
         for name in ("header", "param"):
-            assert len(parameters(getattr(resource_server, name))) >= 1
+            assert parameters(getattr(resource_server, name))[0] == name
+        decorate = resource_server.header(header="X-Key")
+        assert resource_server.param(param="limit")(decorate(print_nothing)) is print_nothing
+        expected = [(code.name, code) for code in resource_server.WebSocketOpCode]
+        assert expected == [
+            ("Text", 1),
+            ("Binary", 2),
+            ("Close", 8),
+            ("Ping", 9),
+            ("Pong", 10),
+            ("Open", 255),
+        ]
 
     @pytest.mark.parametrize(
         ("name", "names"),
@@ -125,6 +141,7 @@ class TestReference:
             ("ErrorResponse", ["obj", "status_code", "headers"]),
             ("JsonResponse", ["obj", "status_code", "headers"]),
             ("SerializableResponse", ["obj", "status_code", "headers"]),
+            ("StreamResponse", ["iterator", "status_code", "headers", "compress"]),
             ("HTTPServer", ["addr", "privkey", "cert"]),
         ],
     )

@@ -111,6 +111,12 @@ class TestByHand:
         request = Request(CLIENT, "GET", "/a?b=c#d", {"x": ["1", "2"]}, "y")
         assert (request.params, request.fragment) == ({"x": ["1", "2"]}, "y")
 
+    def test_empty_params_and_fragment_leave_those_of_the_path(self) -> None:
+        request = Request(CLIENT, "GET", "/x?a=1#top", {}, "", {}, io.BytesIO())
+        assert request.params == {"a": ["1"]}
+        assert (request.query_string, request.fragment) == ("a=1", "top")
+        assert Request(CLIENT, "GET", "/x", {}).params == {}
+
     def test_given_params_become_the_query(self) -> None:
         request = Request(CLIENT, "GET", "/a", {"b c": ["1", "&"]})
         assert request.query_string == "b+c=1&b+c=%26"
@@ -199,7 +205,11 @@ class TestFields:
 
     def test_malformed_cookies_are_a_bad_request(self) -> None:
         with pytest.raises(BadRequest, match="Cookie"):
-            received(fields=b"\r\nCookie: a b=1").cookies  # noqa: B018
+            received(fields=b"\r\nCookie: a=\x7f").cookies  # noqa: B018
+
+    def test_a_cookie_of_somebody_else_costs_no_other(self) -> None:
+        fields = "\r\nCookie: a b=1; ü=2; c=Grüße".encode()
+        assert received(fields=fields).cookies == {"c": "Grüße"}
 
     @pytest.mark.parametrize(
         ("value", "content_type", "charset"),
@@ -318,7 +328,7 @@ class TestBody:
         ("body", "reason"),
         [
             (b"", "empty"),
-            (b'{"a":\n 1,}', "line 2, column 4"),
+            (b'{"a":\n x}', "line 2, column 2"),
             (b"nan", "line 1, column 1"),
             (b"[NaN]", "NaN"),
             (b"-Infinity", "Infinity"),

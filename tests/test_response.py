@@ -312,14 +312,16 @@ class TestFamily:
 
     def test_stream(self) -> None:
         response = StreamResponse(
-            ["a", b"b"], 206, {"A": "1"}, content_type="text/x", content_length=2
+            ["a", b"b"], 206, {"A": "1"}, True, content_type="text/x", content_length=2
         )
         assert response.body is None
         assert response.iterator is not None
         assert list(response.iterator) == [b"a", b"b"]
         assert (response.status_code, response.content_length) == (206, 2)
         assert response.content_type == "text/x"
+        assert response.compress
         assert StreamResponse([]).content_type == "application/octet-stream"
+        assert not StreamResponse([]).compress
 
     def test_serializable(self) -> None:
         class Message:
@@ -346,9 +348,13 @@ class TestErrorResponse:
             (ValueError("secret"), 500, {"error": "Internal Server Error"}),
             (ValueError("secret"), 599, {"error": "Server Error"}),
             ("down", 503, {"error": "down"}),
+            (["a", 1], 422, ["a", 1]),
+            (None, 400, None),
+            (3, 400, 3),
+            (False, 400, False),
         ],
     )
-    def test_content(self, obj: Any, status: int, content: dict[str, Any]) -> None:
+    def test_content(self, obj: Any, status: int, content: object) -> None:
         response = ErrorResponse(obj, status)
         assert response.status_code == status
         assert response.content_type == "application/json"
@@ -369,9 +375,17 @@ class TestErrorResponse:
         assert response.headers["A"] == "1"
         assert ErrorResponse(error, headers={"allow": "PUT"}).headers.get_all("Allow") == ["PUT"]
 
-    def test_other_things_are_refused(self) -> None:
-        with pytest.raises(TypeError, match="not int"):
-            ErrorResponse(3)  # type: ignore[arg-type]
+    def test_what_has_no_json_is_refused(self) -> None:
+        with pytest.raises(TypeError, match="object"):
+            ErrorResponse(object())
+
+    def test_it_can_be_raised(self) -> None:
+        with pytest.raises(ErrorResponse) as caught:
+            raise ErrorResponse({"code": 7}, 422, {"A": "1"})
+        assert isinstance(caught.value, Response)
+        assert (caught.value.status_code, caught.value.body) == (422, b'{"code":7}')
+        assert caught.value.headers["A"] == "1"
+        assert repr(caught.value) == "<ErrorResponse 422>"
 
 
 class TestRedirect:

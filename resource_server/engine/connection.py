@@ -30,7 +30,6 @@ from time import perf_counter
 from ..errors import ContentTooLarge, HTTPError, InternalServerError, RequestTimeout
 from ..response import error_response
 from .body import CollectedBody
-from .defects import log_exception
 from .exchange import Exchange, Refusal, learn
 from .tls import TLSSocket
 from .wire import RECEIVE_SIZE
@@ -49,8 +48,6 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 #: Statuses of requests behind which nothing is read: what the client meant is in doubt.
 _UNTRUSTED = frozenset([400, 501])
-#: Bytes read from a file for each time its socket is ready.
-FILE_PIECE = 262144
 
 
 class State(enum.Enum):
@@ -138,6 +135,9 @@ class Connection(Exchange):
         if state is State.RESUMING:
             if mask:
                 return True
+            if self.body is not None:
+                self.state = State.COLLECTING
+                return self._take_body()
             self.state = READING
             return self._serve()
         if state is State.COLLECTING:
@@ -175,7 +175,7 @@ class Connection(Exchange):
         try:
             data = self.sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
-            return True
+            return self._blocked()
         except OSError:
             self.close()
             return True
@@ -185,6 +185,12 @@ class Connection(Exchange):
             return True
         self.http.receive(data)
         return self._serve()
+
+    def _blocked(self) -> bool:
+        # There was nothing after all; or TLS has to write before it can read.
+        if isinstance(self.sock, TLSSocket):
+            self._watch(self.sock.wants)
+        return True
 
     def _serve(self) -> bool:
         """Answer the next request if its head is complete."""
@@ -259,7 +265,7 @@ class Connection(Exchange):
         try:
             data = self.sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
-            return True
+            return self._blocked()
         except OSError:
             data = b""
         if not data:
@@ -292,6 +298,8 @@ class Connection(Exchange):
             slowest = body.started + limits.body_idle + body.size / limits.body_rate
             self.deadline = min(self.loop.now + limits.body_idle, slowest)
             self._watch(_READ)
+            if http.paused:
+                self.loop.resume(self)
             return True
         if http.trailers is not None:
             request.trailers = http.trailers
@@ -309,15 +317,10 @@ class Connection(Exchange):
         if not loop.inline or endpoint.stream or (endpoint.slow if blocking is None else blocking):
             return self._hand_over(request, endpoint, self.work)
         self.state = WORKING
-        # The lead is laid down while foreign code runs: if that takes long, the standby takes it
-        # up.
-        loop.running = endpoint
-        loop.started = started = perf_counter()
-        loop.lead_lock.release()
-        if loop.standby_asleep:
-            loop.wake_standby()
+        # Foreign code: if it takes long, the standby takes the lead up.
+        started = loop.lay_down(endpoint)
         response = self._call(request, endpoint)
-        leads = loop.lead_lock.acquire(False)
+        leads = loop.take_up()
         learn(endpoint, perf_counter() - started)
         if not leads:
             self.finish(request, endpoint, response, started)
@@ -370,12 +373,11 @@ class Connection(Exchange):
     # -- the leader: output ----------------------------------------------------------------
 
     def _write(self) -> bool:
-        left = len(self._output) if self._output is not None else 0
+        if self._output is None:
+            return self._pump()
+        left = len(self._output)
         try:
-            if self._output is not None:
-                self._output = self._try_send(self._output)
-            if self._output is None and self._file is not None:
-                self._refill()
+            self._output = self._try_send(self._output)
         except OSError as error:
             log.debug("A response to %s was not finished: %s", self.client_address[0], error)
             self.broken = True
@@ -386,25 +388,15 @@ class Connection(Exchange):
             return True
         return self._settle()
 
-    def _refill(self) -> None:
-        """Take the next piece of a file and send what the socket takes of it.
-
-        :raises OSError: when the file has become shorter than announced: the cut connection tells.
-        """
-        assert self._file is not None
-        try:
-            piece = self._file.read(min(FILE_PIECE, self._file_left))
-        except Exception as error:  # the application's object may raise anything
-            log_exception("The file of a response could not be read.")
-            raise OSError("the file cannot be read") from error
-        if not piece and self._file_left:
-            raise OSError("the file has shrunk")
-        self._file_left -= len(piece)
-        if not self._file_left:
-            self._file.close()
-            self._file = None
-            self.http.finish()
-        self._output = self._try_send(piece)
+    def _pump(self) -> bool:
+        """Send the next piece of a file, which may be slow to read, or the application's object."""
+        self.state = WORKING
+        self.loop.lay_down(None)
+        self.pump()
+        if self.loop.take_up():
+            return self._settle()
+        self._give_back()
+        return False
 
     # -- the leader: ends ------------------------------------------------------------------
 

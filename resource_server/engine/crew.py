@@ -20,6 +20,8 @@ Job = Callable[[], object]
 IDLE = 5.0
 #: Threads beside the workers: the leader and its standby.
 ROLES = 2
+#: Jobs that wait for their client and do not count as workers; beyond them such waits are short.
+MAX_WAITING = 256
 
 _numbers = itertools.count(1)
 
@@ -36,7 +38,12 @@ class Crew:
         # Guards everything below. Never held while a job runs or a thread starts working.
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        # Threads waiting, less jobs not yet taken: a job that makes it negative finds nobody.
+        # How many of them take jobs: one that has decided to end does not.
+        self._count = 0
+        # Jobs under way that do nothing but wait for their client.
+        self._waiting = 0
+        # Threads that wait for a job, less jobs not yet taken: one that makes it negative finds
+        # nobody.
         self._spare = 0
         self._closed = False
 
@@ -52,26 +59,66 @@ class Crew:
         with self._lock:
             if self._closed:
                 return
-            if self._spare > 0 or (len(self._threads) >= self._limit and not role):
+            if self._spare > 0 or (self._count >= self._allowed() and not role):
                 self._spare -= 1
                 self._jobs.put(job)
                 return
-            thread = threading.Thread(
-                target=self._run, args=(job,), name=f"resource_server-{next(_numbers)}", daemon=True
-            )
-            self._threads.add(thread)
+            thread = self._enlist(job)
+        error = self._start(thread)
+        if error is None:
+            return
+        with self._lock:
+            others = self._count > ROLES
+            if others and not role:
+                # No thread to be had: one of those that run takes the job when it is done.
+                self._spare -= 1
+                self._jobs.put(job)
+                return
+        raise error
+
+    def begin_waiting(self) -> bool:
+        """Tell, in a job, that it waits for its client from now on: another may work meanwhile.
+
+        So clients that take or send their bytes slowly do not use up the workers.
+
+        :returns: whether it may wait long; not so when very many do already.
+        """
+        thread = None
+        with self._lock:
+            self._waiting += 1
+            if self._spare < 0 and self._count < self._allowed() and not self._closed:
+                thread = self._enlist(None)
+            patient = self._waiting <= MAX_WAITING
+        if thread is not None:
+            self._start(thread)
+        return patient
+
+    def end_waiting(self) -> None:
+        """Tell that the wait is over."""
+        with self._lock:
+            self._waiting -= 1
+
+    def _allowed(self) -> int:
+        return self._limit + min(self._waiting, MAX_WAITING)
+
+    def _enlist(self, job: Job | None) -> threading.Thread:
+        # With the lock held. The thread begins with `job`, or with the first that waits.
+        thread = threading.Thread(
+            target=self._run, args=(job,), name=f"resource_server-{next(_numbers)}", daemon=True
+        )
+        self._threads.add(thread)
+        self._count += 1
+        return thread
+
+    def _start(self, thread: threading.Thread) -> RuntimeError | None:
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
             with self._lock:
                 self._threads.discard(thread)
-                others = len(self._threads) > ROLES
-                if others:
-                    self._spare -= 1
-            if role or not others:
-                raise
-            # No thread to be had: one of those that run takes the job when it is done.
-            self._jobs.put(job)
+                self._count -= 1
+            return error
+        return None
 
     def queue(self, job: Job) -> None:
         """Have ``job`` run by the next thread that is free, and start none for it."""
@@ -112,20 +159,22 @@ class Crew:
 
     def _run(self, job: Job | None) -> None:
         """Do jobs until there is none for a while. What a job raises is logged and ends nothing."""
-        while job is not None:
+        while job := job or self._next():
             try:
                 job()
             except BaseException:  # noqa: BLE001 - others wait for this thread
                 log_exception("A job of the server failed; this is a defect of resource_server.")
             # A job holds its request; waiting must not keep that alive.
             job = None
-            job = self._next()
         with self._lock:
             self._threads.discard(threading.current_thread())
 
     def _next(self) -> Job | None:
         """The next job, or None when this thread shall end."""
         with self._lock:
+            if self._count > self._allowed():
+                self._count -= 1
+                return None
             self._spare += 1
         while True:
             try:
@@ -135,4 +184,5 @@ class Crew:
                     # Otherwise a job has been counted on this thread and is about to arrive.
                     if self._spare > 0:
                         self._spare -= 1
+                        self._count -= 1
                         return None

@@ -54,6 +54,8 @@ log = logging.getLogger("resource_server")
 #: A response up to this size goes out in one piece with its head; a longer one is not copied for
 #: that.
 JOIN_SIZE = 65536
+#: Bytes read from a file for each time its socket is ready.
+FILE_PIECE = 262144
 #: Seconds of handler time, on average, beyond which a route is handed to a worker before it runs …
 HAND_OVER = 0.002
 #: … and below which it comes back. Between the two it stays where it is.
@@ -67,7 +69,10 @@ _FAILED = error_response(InternalServerError(), "text/plain")
 
 
 class Refusal:
-    """An endpoint that answers an error in the place, and in the manner, of another one."""
+    """An endpoint that answers an error in the place, and in the manner, of another one.
+
+    It takes its time as that one does: they share middlewares and error handlers.
+    """
 
     __slots__ = (
         "_endpoint",
@@ -77,7 +82,6 @@ class Refusal:
         "expect",
         "max_content_length",
         "mean",
-        "slow",
         "stream",
     )
 
@@ -87,10 +91,20 @@ class Refusal:
         self.error = error if isinstance(error, HTTPError) else None
         self.max_content_length = 0
         self.stream = False
-        self.blocking: bool | None = None
+        self.blocking = endpoint.blocking
         self.expect: Callable[[Request], object] | None = None
-        self.mean = 0.0
-        self.slow = False
+        # Of its own: that an error is told quickly says nothing of the handler.
+        self.mean = endpoint.mean
+
+    @property
+    def slow(self) -> bool:
+        """Whether the endpoint is."""
+        return self._endpoint.slow
+
+    @slow.setter
+    def slow(self, slow: bool) -> None:
+        if slow:
+            self._endpoint.slow = True
 
     def __call__(self, request: Request) -> Response:
         """Answer."""
@@ -121,7 +135,9 @@ class Exchange(Wire):
     def __init__(
         self, loop: Loop, sock: socket.socket | TLSSocket, client_address: tuple[str, int]
     ) -> None:
-        super().__init__(sock, HTTP1(loop.limits, secure=loop.tls is not None), loop.limits)
+        super().__init__(
+            sock, HTTP1(loop.limits, secure=loop.tls is not None), loop.limits, loop.crew
+        )
         self.loop = loop
         self.client_address = client_address
         self.body: CollectedBody | None = None
@@ -305,6 +321,32 @@ class Exchange(Wire):
             taken = 0
         return memoryview(data)[taken:] if taken < len(data) else None
 
+    def pump(self) -> None:
+        """Read the next piece of a file, and send what the socket takes of it; never raises.
+
+        A file that has become shorter than announced breaks the connection: that tells the client.
+        """
+        assert self._file is not None
+        try:
+            piece = self._file.read(min(FILE_PIECE, self._file_left))
+            self._file_left -= len(piece)
+            if not self._file_left:
+                self._file.close()
+                self._file = None
+                self.http.finish()
+        except BaseException:  # noqa: BLE001 - the application's object may raise anything
+            log_exception("The file of a response could not be read.")
+            self.broken = True
+            return
+        try:
+            if not piece and self._file_left:
+                raise OSError("the file has shrunk")
+            with self._io:
+                self._output = self._try_send(piece)
+        except OSError as error:
+            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
+            self.broken = True
+
     # -- the thread that answers: streams --------------------------------------------------
 
     def _begin_stream(
@@ -358,16 +400,25 @@ class Exchange(Wire):
             http.finish()
         except Disconnected:
             raise
+        except HTTPError as error:
+            # The client's fault, in a body that is read while the answer is on its way.
+            log.debug("A streamed response to %s failed: %s", self.client_address[0], error)
+            self._cut_stream()
+            raise Disconnected("The stream failed.") from error
         except BaseException as error:
             # What has been sent cannot be taken back: the cut tells the client that it is
             # incomplete.
             log_exception("A streamed response failed after %d bytes.", sent)
-            if http.payload is Payload.UNTIL_CLOSE:
-                self.reset_on_close()
+            self._cut_stream()
             raise Disconnected("The stream failed.") from error
         finally:
             _close(response)
         return sent
+
+    def _cut_stream(self) -> None:
+        """Have the end that is to come tell that content is missing."""
+        if self.http.payload is Payload.UNTIL_CLOSE:
+            self.reset_on_close()
 
     # -- the last owner --------------------------------------------------------------------
 

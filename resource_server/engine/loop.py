@@ -66,6 +66,10 @@ TAKE_OVER = 0.005
 QUIET_ROUNDS = 20
 #: Connections beyond the maximum that are told so; further ones are cut without a word.
 MAX_REFUSALS = 64
+#: Connections that may expire before those that are alive get their turn.
+SWEEP_BATCH = 50
+#: Descriptors that are left to the application.
+SPARE_DESCRIPTORS = 64
 #: Seconds between log lines about the same trouble.
 LOG_EVERY = 60.0
 #: A selector of the `select` kind takes no descriptor beyond this; on Windows, no more than half as
@@ -143,7 +147,7 @@ class Loop:
                 max_connections = min(max_connections, SELECT_SIZE // 2 - 2 * MAX_REFUSALS)
             else:
                 self._max_descriptor = SELECT_SIZE
-        self._max_connections = max_connections
+        self._max_connections = min(max_connections, _descriptors_for_connections())
         self._open_door()
 
     def _open_door(self) -> None:
@@ -249,6 +253,19 @@ class Loop:
 
     # -- the leader ------------------------------------------------------------------------
 
+    def lay_down(self, endpoint: Endpoint | None) -> float:
+        """Lay the lead down, as code follows that may take long; the time (``perf_counter``)."""
+        self.running = endpoint
+        self.started = started = time.perf_counter()
+        self.lead_lock.release()
+        if self.standby_asleep:
+            self.wake_standby()
+        return started
+
+    def take_up(self) -> bool:
+        """Take the lead up again; False if somebody else has it."""
+        return self.lead_lock.acquire(False)
+
     def lead(self) -> None:
         """A job of the crew, holding ``lead_lock``: serve until the lead is lost, or the end."""
         ready = self._ready
@@ -313,11 +330,17 @@ class Loop:
             self._paused = False
             self._attend()
         earliest = math.inf
+        expired = 0
         for connection in list(self.connections):
             if connection.state is State.WORKING:
                 continue
             if connection.deadline <= now:
                 connection.expire()
+                expired += 1
+                if expired == SWEEP_BATCH:
+                    # The others get their turn first.
+                    self._next_sweep = now
+                    return
             if connection.state is not State.CLOSED:
                 earliest = min(earliest, connection.deadline)
         if not self._paused:
@@ -466,7 +489,11 @@ class Loop:
     def enter(self) -> None:
         """The door was signalled: serve what was posted."""
         with self._door_lock:
-            self._wake_end.recv(16)
+            try:
+                self._wake_end.recv(16)
+            except BlockingIOError:
+                # It was answered already, by who led before.
+                pass
             posted, self._door = self._door, []
             self._signalled = False
         for source in posted:
@@ -496,3 +523,18 @@ class _Stop:
         """Begin."""
         self._loop.begin_stop(self._deadline)
         return True
+
+
+def _descriptors_for_connections() -> float:
+    """How many connections there may be without the process running out of descriptors.
+
+    So clients beyond them are told 503, and files can be opened for the others.
+    """
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    return max(limit - SPARE_DESCRIPTORS, limit // 2)

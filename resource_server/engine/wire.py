@@ -21,24 +21,30 @@ if TYPE_CHECKING:
     from ..headers import Headers
     from ..protocol.http1 import HTTP1
     from ..protocol.limits import Limits
+    from .crew import Crew
     from .tls import TLSSocket
 
 RECEIVE_SIZE = 65536
 #: Seconds that one wait lasts at most, since systems take no timeout without end. None should be
 #: longer.
 LONGEST_WAIT = 86_400.0
+#: Seconds that a worker waits for a client while very many do.
+IMPATIENT = 1.0
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Wire:
     """A socket, its protocol, and how to wait for both without the loop."""
 
-    __slots__ = ("_io", "broken", "http", "limits", "sock")
+    __slots__ = ("_io", "broken", "crew", "http", "limits", "sock")
 
-    def __init__(self, sock: socket.socket | TLSSocket, http: HTTP1, limits: Limits) -> None:
+    def __init__(
+        self, sock: socket.socket | TLSSocket, http: HTTP1, limits: Limits, crew: Crew
+    ) -> None:
         self.sock = sock
         self.http = http
         self.limits = limits
+        self.crew = crew
         #: the other side is gone, or has to be cut off
         self.broken = False
         # Held by the owner around what it does with the socket, so that `abandon` does not close it
@@ -89,7 +95,17 @@ class Wire:
                     raise Disconnected("The client has gone.") from error
 
     def _ready(self, events: int, timeout: float) -> bool:
-        """Wait until the socket is ready, or shut down; False after ``timeout`` seconds."""
+        """Wait until the socket is ready, or shut down; False after ``timeout`` seconds.
+
+        Not for long if very many workers wait for their clients: they shall not all be stuck.
+        """
+        patient = self.crew.begin_waiting()
+        try:
+            return self._poll(events, timeout if patient else min(timeout, IMPATIENT))
+        finally:
+            self.crew.end_waiting()
+
+    def _poll(self, events: int, timeout: float) -> bool:
         events = getattr(self.sock, "wants", events)
         timeout = min(max(0.0, timeout), LONGEST_WAIT)
         descriptor = self.sock.fileno()

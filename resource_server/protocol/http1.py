@@ -78,6 +78,9 @@ HEAD, DONE, CLOSED = Reading.HEAD, Reading.DONE, Reading.CLOSED
 NOTHING, AWAITED, STARTED = Answering.NOTHING, Answering.AWAITED, Answering.STARTED
 NO_PAYLOAD, LENGTH = Payload.NONE, Payload.LENGTH
 
+#: Chunks decoded at a time, which takes about 1 ms. A client may send 10,000 in one packet.
+CHUNKS_PER_TURN = 500
+
 _METHODS = {
     name.encode(): name
     for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
@@ -124,6 +127,7 @@ class HTTP1:
         "expects_continue",
         "head_only",
         "keep_alive",
+        "paused",
         "payload",
         "trailers",
         "version",
@@ -151,6 +155,8 @@ class HTTP1:
         self.keep_alive = True
         #: whether the client waits for `100 Continue` before it sends the body
         self.expects_continue = False
+        #: whether `read_body` could go on at once, but has done enough for a turn
+        self.paused = False
         #: whether the request is HEAD
         self.head_only = False
         #: how the response under way is delimited
@@ -320,6 +326,8 @@ class HTTP1:
     def read_body(self) -> bytes:
         """The part of the body that has arrived since the last call, decoded; b"" for none.
 
+        Of very many small chunks only some are read; ``paused`` then tells to call again.
+
         :raises HTTPError: 400 or 431 when the chunked coding breaks a rule (RFC 9112 §7.1).
         """
         if self._reading is Reading.LENGTH:
@@ -350,7 +358,11 @@ class HTTP1:
         buffer = self._buffer
         position = 0
         pieces: list[bytes] = []
+        self.paused = False
         while self._reading is not DONE:
+            if len(pieces) == CHUNKS_PER_TURN:
+                self.paused = True
+                break
             if self._reading is Reading.CHUNK_DATA:
                 piece = buffer[position : position + self._left]
                 if not piece:

@@ -13,15 +13,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import (
+    BadRequest,
     Disconnected,
     HTTPError,
+    HTTPNotImplemented,
     InternalServerError,
     MethodNotAllowed,
     NotFound,
     RegistrationError,
 )
-from ..response import Response, error_response, to_response
-from .resource import RouteOptions
+from ..response import Response, error_response, instance_of, to_response
+from .resource import RouteOptions, refuse_async
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -55,8 +57,19 @@ def _deliver(request: Request) -> object:
     return _delivery.make(request)
 
 
-def _default_response(request: Request, error: HTTPError) -> Response:
+def _respond(request: Request, error: HTTPError) -> Response:
+    """Return the answer that an error has without any error handler; it is done with then."""
+    _forget_origin(error)
     return error_response(error, request.headers.get("accept"))
+
+
+def _forget_origin(error: BaseException) -> None:
+    """Let go of the frames and exceptions that an error has come from, now that it is answered.
+
+    An instance that is raised for one request after the other would gather them all.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    error.__suppress_context__ = False
 
 
 class ErrorHandlers:
@@ -74,6 +87,7 @@ class ErrorHandlers:
             raise RegistrationError(
                 f"an error handler is a function (request, error), not {handler!r}"
             )
+        refuse_async(handler, "the error handler")
         if isinstance(key, type) and issubclass(key, BaseException):
             self._by_class = {**self._by_class, key: handler}
         elif isinstance(key, int) and not isinstance(key, bool) and 400 <= key <= 599:
@@ -121,6 +135,7 @@ class Scope:
         "_parent",
         "_refusing",
         "not_found",
+        "not_implemented",
     )
 
     def __init__(
@@ -136,9 +151,10 @@ class Scope:
         # chain serves all answers of the scope that belong to no route.
         self._chain = self.compose(_deliver, ())
         # Two threads may both make an endpoint; either will do.
-        self._refusing: dict[tuple[str, ...], Endpoint] = {}
+        self._refusing: dict[tuple[str, ...] | str, Endpoint] = {}
         self._allowing: dict[tuple[str, ...], Endpoint] = {}
         self.not_found: Endpoint = self.refuse(NotFound())
+        self.not_implemented: Endpoint = self.refuse(HTTPNotImplemented())
 
     def outwards(self) -> Iterator[Scope]:
         """Return this scope and those around it, innermost first."""
@@ -157,6 +173,13 @@ class Scope:
         """Return an endpoint that only answers an error."""
         endpoint = self.answer_with(lambda _: error)
         endpoint.error = error
+        return endpoint
+
+    def refuse_path(self, error: BadRequest) -> Endpoint:
+        """Return the endpoint that answers a malformed path, one for each thing to say about it."""
+        endpoint = self._refusing.get(error.message)
+        if endpoint is None:
+            endpoint = self._refusing[error.message] = self.refuse(error.with_traceback(None))
         return endpoint
 
     def refuse_method(self, allow: tuple[str, ...]) -> Endpoint:
@@ -207,6 +230,7 @@ class Scope:
                     f"the middleware {name} returned {outer!r}; it takes a handler and has to"
                     " return one: a function of the request that gives a response"
                 )
+            refuse_async(outer, "the middleware's handler")
             handler = scope._answering(outer)
         return handler
 
@@ -229,6 +253,8 @@ class Scope:
 
     def convert(self, request: Request, result: object) -> Response:
         """Return the response that a result means; raises TypeError if it means none."""
+        if isinstance(result, type):
+            result = instance_of(result)
         if isinstance(result, HTTPError):
             response = self.answer(request, result)
             assert response is not None
@@ -237,27 +263,33 @@ class Scope:
 
     def answer(self, request: Request, error: BaseException) -> Response | None:
         """Return the response to an exception; None if it is unexpected."""
-        if isinstance(error, Response):  # Redirect
-            # One that is raised again and again would gather the frames of each time.
-            return error.with_traceback(None)
+        if isinstance(error, Response):  # Redirect, ErrorResponse
+            _forget_origin(error)
+            return error
+        handler = None
         for scope in self.outwards():
             handler = scope._error_handlers.find(error)
             if handler is not None:
-                return _call_error_handler(handler, request, error)
-        return _default_response(request, error) if isinstance(error, HTTPError) else None
+                break
+        if handler is None:
+            return _respond(request, error) if isinstance(error, HTTPError) else None
+        response = _call_error_handler(handler, request, error)
+        if isinstance(error, HTTPError):
+            _forget_origin(error)
+        return response
 
     def answer_unexpected(self, request: Request, error: BaseException) -> Response:
         """Log an exception and return the response with status 500."""
         if isinstance(error, Disconnected):
             # The client has left while its handler read or wrote: daily life, and nobody to tell.
             logger.debug("%s %s: %s", request.method, printable(request.raw_path), error)
-            return _default_response(request, InternalServerError())
+            return _respond(request, InternalServerError())
         log_failure(request, "the handler failed", error)
         for scope in self.outwards():
             handler = scope._error_handlers.find_status(500)
             if handler is not None:
                 return _call_error_handler(handler, request, error)
-        return _default_response(request, InternalServerError())
+        return _respond(request, InternalServerError())
 
 
 def _call_error_handler(handler: ErrorHandler, request: Request, error: BaseException) -> Response:
@@ -266,18 +298,21 @@ def _call_error_handler(handler: ErrorHandler, request: Request, error: BaseExce
         result = handler(request, error)
         if isinstance(result, Response):
             return result
+        if isinstance(result, type):
+            result = instance_of(result)
         if isinstance(result, HTTPError):
-            return _default_response(request, result)
+            return _respond(request, result)
         response = to_response(result)
         response.status_code = error.status_code if isinstance(error, HTTPError) else 500
         return response
     except BaseException as failure:  # noqa: BLE001 - a handler may raise anything
         if isinstance(failure, Response):
-            return failure.with_traceback(None)
+            _forget_origin(failure)
+            return failure
         if isinstance(failure, HTTPError):
-            return _default_response(request, failure)
+            return _respond(request, failure)
         log_failure(request, "the error handler failed", failure)
-        return _default_response(request, InternalServerError())
+        return _respond(request, InternalServerError())
 
 
 class Endpoint:
@@ -318,15 +353,16 @@ class Endpoint:
             response = self._handler(request)
             if not isinstance(response, Response):
                 response = self._scope.convert(request, response)
-            response.negotiate(request)
-            return response
+            return response.negotiate(request)
         except BaseException as error:  # noqa: BLE001 - one request never ends the server
             return self._fail(request, error)
 
     def fail(self, request: Request, error: BaseException) -> Response:
-        """Return the response to an error found before the handler ran; never raises.
+        """Return the response to an error found outside the handler; never raises.
 
-        Its Router's error handlers and middlewares have their part in it, as in a 404.
+        That is one found before the handler ran, or one that the stream it returned raises before
+        its first piece. The error is answered as if the handler had raised it, within the
+        middlewares of its Routers.
         """
 
         def handler(_: Request) -> object:
@@ -340,8 +376,7 @@ class Endpoint:
             response = self._scope.answer(request, error)
             if response is None:
                 response = self._scope.answer_unexpected(request, error)
-            response.negotiate(request)
-            return response
+            return response.negotiate(request)
         except BaseException as failure:  # noqa: BLE001 - as in __call__
             log_failure(request, "the answer to an error failed", failure)
             return Response("500 Internal Server Error\n", 500)

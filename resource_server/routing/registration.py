@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ..errors import RegistrationError
-from .resource import Resource, Route, function_routes
+from .resource import Resource, Route, function_routes, refuse_async
 from .table import METHODS
+from .websocket import WEBSOCKET
 
 # RFC 9110 §9.1: a method is a token.
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -56,7 +57,8 @@ def _checked_route(item: object, owner: str = "") -> Route:
         raise RegistrationError(f"{method!r} is not a method, as GET is; in the route {item!r}")
     if not callable(callback):
         raise RegistrationError(f"{callback!r} cannot be called; in the route {item!r}")
-    if method.upper() in METHODS or method.upper() == "CONNECT":
+    refuse_async(callback, f"the handler of {method} {pattern}:")
+    if method.upper() in METHODS or method.upper() in ("CONNECT", WEBSOCKET):
         method = method.upper()
     if method == "CONNECT":
         raise RegistrationError("CONNECT is for proxies, and has no path that could be a route")

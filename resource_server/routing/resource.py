@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import RegistrationError
+from .websocket import WEBSOCKET
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ Callback: TypeAlias = Callable[..., object]
 #: Bytes of a request's body that a route takes if it does not say otherwise: 5 MiB.
 MAX_CONTENT_LENGTH = 5_242_880
 
+# CO_COROUTINE and CO_ASYNC_GENERATOR of the module inspect, which takes long to import.
+_ASYNC = 0x80 | 0x200
+
 # Attributes of a decorated function: tuples, which are replaced and never changed, because
 # functools.wraps copies them to wrappers by reference.
 _ROUTES = "__resource_server_routes__"
@@ -52,9 +56,14 @@ class RouteOptions:
 
     `name` (str) is for url_for. `max_content_length` (bytes): a longer body is answered 413.
     `stream` (bool): the handler reads the body while it arrives. `blocking`: True runs it in a
-    worker always, False never, None lets the server learn. `expect(request)` is called before the
-    body is asked for; an HTTPError that it returns or raises is the answer. `middlewares`:
-    outermost first. Raises TypeError for anything else.
+    worker always, False never, None lets the server learn. `middlewares`: outermost first.
+
+    `expect(request)` is called before the body is asked for, of those clients only that send
+    ``Expect: 100-continue`` and wait (RFC 9110 §10.1.1). So it can spare them a body that would be
+    refused, but is no place for authentication. None or True lets the body come, False refuses it
+    with 417; an HTTPError or any Response, returned or raised, is the answer.
+
+    Raises TypeError for anything else.
     """
 
     __slots__ = ("blocking", "expect", "max_content_length", "middlewares", "name", "stream")
@@ -79,6 +88,7 @@ class RouteOptions:
             raise TypeError(f"blocking is True, False or None, not {blocking!r}")
         if expect is not None and not callable(expect):
             raise TypeError(f"expect is a function that takes the request, not {expect!r}")
+        refuse_async(expect, "expect")
         self.name = name
         self.max_content_length = max_content_length
         self.stream = stream
@@ -107,7 +117,20 @@ def checked_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, 
     for middleware in checked:
         if not callable(middleware):
             raise TypeError(f"a middleware takes a handler and returns one; {middleware!r} cannot")
+        refuse_async(middleware, "the middleware")
     return checked
+
+
+def refuse_async(function: object, what: str) -> None:
+    """Raise RegistrationError for a function, bound or not, whose calls only make coroutines."""
+    # A bound method tells the attributes of its function.
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_flags & _ASYNC:
+        name = getattr(function, "__qualname__", repr(function))
+        raise RegistrationError(
+            f"{what} {name} is written with async: handlers are plain functions here, which run in"
+            " threads and may block; write def, without await"
+        )
 
 
 class Route(tuple[str, str, Callback]):
@@ -222,6 +245,15 @@ def options(path: str, **options: Unpack[AllOptions]) -> Decorator:
     return _decorator("options", path, ["OPTIONS"], options)
 
 
+def websocket(path: str, **options: Unpack[AllOptions]) -> Decorator:
+    """Register a function (request, opcode, payload) for the events of a WebSocket; see `route`.
+
+    In the 3-tuple of its route the method is "WEBSOCKET". No WebSocket is opened yet: a GET for
+    which there is no other route is answered with 426, or 501 if it asks for one.
+    """
+    return _decorator("websocket", path, [WEBSOCKET], options)
+
+
 def _expectation(kind: str, name: str, description: str) -> Decorator:
     if not isinstance(name, str):
         raise TypeError(f'{kind} takes a name, as in @{kind}("limit"), not {name!r}')
@@ -235,14 +267,14 @@ def _expectation(kind: str, name: str, description: str) -> Decorator:
     return decorate
 
 
-def header(name: str, description: str = "") -> Decorator:
-    """Document a header field that a function expects; Resource.describe tells it."""
-    return _expectation("header", name, description)
+def header(header: str, description: str = "") -> Decorator:
+    """Document a header field that a function expects, by name; Resource.describe tells it."""
+    return _expectation("header", header, description)
 
 
-def param(name: str, description: str = "") -> Decorator:
-    """Document a query parameter that a function expects; Resource.describe tells it."""
-    return _expectation("param", name, description)
+def param(param: str, description: str = "") -> Decorator:
+    """Document a query parameter that a function expects, by name; Resource.describe tells it."""
+    return _expectation("param", param, description)
 
 
 def function_routes(function: Callback) -> list[Route]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..errors import BadRequest, HTTPNotImplemented
+from ..errors import BadRequest
 from .pattern import join_path, split_path
+from .websocket import WEBSOCKET, refuse
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: RFC 9110 §9.3 and RFC 5789, without CONNECT, which is for proxies.
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
+# Whose routes answer a method that has none of its own, in this order.
+_SUBSTITUTES: dict[str, tuple[str, ...]] = {"GET": (WEBSOCKET,), "HEAD": ("GET", WEBSOCKET)}
 
 
 class Entry:
@@ -35,7 +38,8 @@ class Entry:
         self.route = route
         self.pattern = pattern
         self.scope = scope
-        self.endpoint: Endpoint = scope.endpoint(route[2], route.options)
+        callback = refuse if route[0] == WEBSOCKET else route[2]
+        self.endpoint: Endpoint = scope.endpoint(callback, route.options)
 
 
 class _Row:
@@ -118,6 +122,9 @@ def _first(
 def _allow(methods: Iterable[str]) -> tuple[str, ...]:
     """Return the methods for an Allow field: what the routes have and what follows from it."""
     allowed = {*methods, "OPTIONS"}
+    if WEBSOCKET in allowed:
+        allowed.remove(WEBSOCKET)
+        allowed.add("GET")
     if "GET" in allowed:
         allowed.add("HEAD")
     return tuple(sorted(allowed))
@@ -144,7 +151,7 @@ class Table:
             if entry.route.options.name is not None:
                 self.names.setdefault(entry.route.options.name, entry.pattern)
         registered = {entry.route[0] for entry in entries}
-        self._methods = METHODS | registered
+        self._methods = (METHODS | registered) - {WEBSOCKET}
         self._server_wide = _allow(registered)
         for order, (prefix, scope) in enumerate(mounts):
             self._mounts.add(_Row(order, prefix.with_rest(), scope))
@@ -183,6 +190,9 @@ class Table:
                     unknown.add(method)
                 else:
                     known[method] = endpoint
+        socket = known.pop(WEBSOCKET, None)
+        if socket is not None and "GET" not in unknown:
+            known.setdefault("GET", socket)
         if "GET" in known and "HEAD" not in unknown:
             known.setdefault("HEAD", known["GET"])
         if all(row.pattern.literal is not None for row in rows):
@@ -199,17 +209,18 @@ class Table:
         Raises whatever a converter raises, but for ValueError.
         """
         if method not in self._methods:
-            return self._root.refuse(HTTPNotImplemented()), {}
+            return self._root.not_implemented, {}
         if raw_path == "*" and method == "OPTIONS":
             return self._root.tell_methods(self._server_wide), {}
         try:
             components = split_path(raw_path)
         except BadRequest as error:
-            return self._root.refuse(error), {}
+            return self._root.refuse_path(error), {}
         rows = self._paths.candidates(components)
         found = _first(rows, method, components)
-        if found is None and method == "HEAD":
-            found = _first(rows, "GET", components)
+        if found is None:
+            for each in _SUBSTITUTES.get(method, ()):
+                found = found or _first(rows, each, components)
         return found or self._without_route(method, rows, components)
 
     def _without_route(

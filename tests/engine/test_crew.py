@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resource_server.engine import crew as crew_module
-from resource_server.engine.crew import ROLES, Crew
+from resource_server.engine.crew import MAX_WAITING, ROLES, Crew
 from tests.rawclient import PATIENCE
 
 if TYPE_CHECKING:
@@ -162,6 +162,73 @@ def test_joining_from_within_does_not_wait_for_itself() -> None:
     crew.submit(job)
     assert crew.join(time.monotonic() + PATIENCE)
     assert joined == [True]
+
+
+class TestWaitingForClients:
+    """A job that waits for its client leaves its place to another."""
+
+    def test_others_work_meanwhile(self) -> None:
+        gate, waiting, done = threading.Event(), threading.Barrier(3), threading.Event()
+
+        def wait() -> None:
+            assert crew.begin_waiting()
+            waiting.wait(PATIENCE)
+            gate.wait(PATIENCE)
+            crew.end_waiting()
+
+        crew = Crew(2)
+        for _ in range(ROLES):
+            crew.submit(lambda: gate.wait(PATIENCE), role=True)
+        for _ in range(2):
+            crew.submit(wait)
+        waiting.wait(PATIENCE)
+        crew.submit(done.set)
+        assert done.wait(PATIENCE)
+        gate.set()
+        crew.close()
+        assert crew.join(time.monotonic() + PATIENCE)
+
+    def test_a_job_that_was_queued_is_begun_when_another_waits(self) -> None:
+        gate, begin, done = threading.Event(), threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begin.wait(PATIENCE)
+            crew.begin_waiting()
+            gate.wait(PATIENCE)
+            crew.end_waiting()
+
+        crew = Crew(1)
+        for _ in range(ROLES):
+            crew.submit(lambda: gate.wait(PATIENCE), role=True)
+        crew.submit(wait)
+        crew.submit(done.set)
+        assert not done.is_set()
+        begin.set()
+        assert done.wait(PATIENCE)
+        gate.set()
+        crew.close()
+        assert crew.join(time.monotonic() + PATIENCE)
+
+    def test_no_more_threads_stay_than_there_are_places(self) -> None:
+        gate = threading.Event()
+        crew = Crew(1)
+        crew.begin_waiting()
+        for _ in range(ROLES + 2):
+            crew.submit(lambda: gate.wait(PATIENCE))
+        assert crew.size == ROLES + 2
+        crew.end_waiting()
+        gate.set()
+        deadline = time.monotonic() + PATIENCE
+        while crew.size > ROLES + 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        crew.close()
+        assert crew.join(deadline)
+
+    def test_patience_ends_when_very_many_wait(self) -> None:
+        crew = Crew(1)
+        assert all(crew.begin_waiting() for _ in range(MAX_WAITING))
+        assert not crew.begin_waiting()
 
 
 class TestWithoutThreads:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resource_server import Disconnected, Headers, Limits, RequestTimeout
+from resource_server.engine.crew import Crew
 from resource_server.engine.wire import Wire
 from resource_server.protocol.http1 import HTTP1
 from tests.rawclient import PATIENCE
@@ -29,7 +30,7 @@ def pair(
     ours.setblocking(False)
     theirs.settimeout(PATIENCE)
     limits = Limits(write=0.1)
-    yield Wire(ours, HTTP1(limits), limits), theirs
+    yield Wire(ours, HTTP1(limits), limits, Crew(1)), theirs
     ours.close()
     theirs.close()
 
@@ -138,7 +139,7 @@ def test_a_reset_is_being_gone_without_poll(monkeypatch: pytest.MonkeyPatch) -> 
     theirs.close()
     limits = Limits()
     with Reset(fileno=ours.detach()) as reset:
-        assert Wire(reset, HTTP1(limits), limits).disconnected()
+        assert Wire(reset, HTTP1(limits), limits, Crew(1)).disconnected()
 
 
 def test_an_interim_response_needs_a_request(pair: tuple[Wire, socket.socket]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Serve
 
+CHUNKS = b"b\r\n01234567890\r\n0\r\n\r\n"
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -74,13 +75,11 @@ class App(Resource):
         (b"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n01234567890", 413),
         (
-            b"POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"b\r\n01234567890\r\n0\r\n\r\n",
+            b"POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
             413,
         ),
         (
-            b"POST /live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-            b"b\r\n01234567890\r\n0\r\n\r\n",
+            b"POST /live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
             413,
         ),
     ],

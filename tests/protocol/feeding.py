@@ -100,6 +100,8 @@ def _step(http: HTTP1, outcome: Outcome) -> bool:
         )
     received = outcome.requests[-1]
     received.body += http.read_body()
+    while http.paused:
+        received.body += http.read_body()
     if not http.body_complete:
         return False
     received.complete = True

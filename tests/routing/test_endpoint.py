@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resource_server.errors import (
     ContentTooLarge,
+    Disconnected,
     Forbidden,
     HTTPError,
     InternalServerError,
@@ -21,7 +24,7 @@ from resource_server.errors import (
     Unauthorized,
 )
 from resource_server.request import Request
-from resource_server.response import JsonResponse, Redirect, Response
+from resource_server.response import ErrorResponse, JsonResponse, Redirect, Response
 from resource_server.routing.resource import Resource, get
 from resource_server.routing.router import Router
 
@@ -119,6 +122,142 @@ def test_responses_and_errors_are_negotiated() -> None:
     response = router.dispatch(request("/", **{"Accept-Encoding": "gzip"}))
     assert response.body is not None
     assert gzip.decompress(response.body) == b"x" * 5000
+
+
+def test_one_response_may_answer_many_requests_at_a_time() -> None:
+    page = Response("x" * 5000, headers={"Vary": "Cookie"}, compress=True)
+    router = serving(lambda request: page)
+    wrong = []
+
+    def ask(accepted: str) -> None:
+        for _ in range(50):
+            response = router.dispatch(request("/", **{"Accept-Encoding": accepted}))
+            assert response.body is not None
+            packed = response.headers.get("Content-Encoding") == "gzip"
+            content = gzip.decompress(response.body) if packed else response.body
+            if packed != (accepted == "gzip") or content != b"x" * 5000:
+                wrong.append(accepted)
+            if response.headers.get_all("Vary") != ["Cookie, Accept-Encoding"]:
+                wrong.append("Vary")
+
+    threads = [threading.Thread(target=ask, args=(each,)) for each in ["gzip", "br"] * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert (page.body, page.headers["Vary"]) == (b"x" * 5000, "Cookie")
+
+
+def test_the_answer_to_an_error_is_negotiated_and_shared_as_well() -> None:
+    page = Response("x" * 5000, 403, compress=True)
+    router = serving(raising(Forbidden()))
+    router.error_handler(403, lambda request, error: page)
+    packed = router.dispatch(request("/", **{"Accept-Encoding": "gzip"}))
+    assert packed.headers["Content-Encoding"] == "gzip"
+    endpoint = router.resolve(request("/"))
+    packed = endpoint.fail(request("/", **{"Accept-Encoding": "gzip"}), Forbidden())
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert router.dispatch(request("/")).body == b"x" * 5000
+
+
+@pytest.mark.parametrize("cls", [NotFound, ServiceUnavailable])
+def test_an_error_class_stands_for_an_instance(cls: type[HTTPError]) -> None:
+    for handler in (lambda request: cls, raising(cls())):
+        router = serving(handler)
+        assert router.dispatch(request("/")).status_code == cls.status_code
+        router.error_handler(cls, lambda request, error: "mine")
+        response = router.dispatch(request("/"))
+        assert (response.status_code, response.body) == (cls.status_code, b"mine")
+    router = serving(raising(KeyError()))
+    router.error_handler(KeyError, lambda request, error: cls)
+    assert router.dispatch(request("/")).status_code == cls.status_code
+    assert serving(lambda request: Response).dispatch(request("/")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("cls", "advice"),
+    [
+        (Unauthorized, "returned the class Unauthorized, which needs arguments"),
+        (Redirect, "returned the class Redirect, which needs arguments"),
+        (dict, "a handler returned a type"),
+    ],
+)
+def test_other_classes_are_the_servers_fault(
+    cls: type, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert serving(lambda request: cls).dispatch(request("/")).status_code == 500
+    assert advice in caplog.text
+
+
+def test_an_error_response_may_be_raised(trace: Trace) -> None:
+    error = ErrorResponse(["a", "b"], 422)
+    router = serving(raising(error), middlewares=[trace("one")])
+    for _ in range(2):
+        response = router.dispatch(request("/"))
+        assert (response.status_code, response.body) == (422, b'["a","b"]')
+    assert trace.lines == ["> one", "< one 422"] * 2
+    assert error.__traceback__ is None
+
+
+class TestErrorsThatAreShared:
+    """One instance that is raised again and again must not gather what each time leaves on it."""
+
+    @staticmethod
+    def bare(error: BaseException) -> bool:
+        return (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
+
+    @pytest.mark.parametrize("error", [NotFound("x"), Redirect("/x"), ErrorResponse("x", 404)])
+    @pytest.mark.parametrize("middlewares", [0, 2])
+    def test_raised_by_handlers(self, error: BaseException, middlewares: int) -> None:
+        def handler(request: Request) -> object:
+            try:
+                raise KeyError("k")
+            except KeyError as cause:
+                raise error from cause
+
+        router = serving(handler, middlewares=[Trace()("one")] * middlewares)
+        for _ in range(2):
+            assert router.dispatch(request("/")).status_code in (404, 302)
+            assert self.bare(error)
+
+    def test_raised_again_by_error_handlers(self) -> None:
+        router = Router()
+        seen = []
+
+        @router.error_handler(404)
+        def again(request: Request, error: NotFound) -> object:
+            seen.append(error)
+            raise error
+
+        for _ in range(2):
+            assert router.dispatch(request("/nowhere")).status_code == 404
+        assert seen[0] is seen[1]
+        assert self.bare(seen[0])
+
+    @pytest.mark.parametrize("other", [Forbidden(), Redirect("/login"), ErrorResponse("no", 403)])
+    def test_raised_by_error_handlers_in_place_of_others(self, other: Any) -> None:
+        error = NotFound()
+        router = serving(raising(error))
+        router.error_handler(NotFound, raising_handler(other))
+        assert router.dispatch(request("/")).status_code == other.status_code
+        assert self.bare(error)
+        assert self.bare(other)
+
+    def test_an_error_handler_still_sees_where_it_came_from(self) -> None:
+        error = NotFound()
+        router = serving(raising(error))
+        names = []
+
+        @router.error_handler(404)
+        def look(request: Request, error: NotFound) -> object:
+            assert error.__traceback__ is not None
+            names.append(traceback.extract_tb(error.__traceback__)[-1].name)
+            return "seen"
+
+        assert router.dispatch(request("/")).body == b"seen"
+        assert names == ["handler"]
+        assert self.bare(error)
 
 
 class NoEnd(BaseException):
@@ -268,6 +407,17 @@ def test_what_is_no_middleware_is_refused_at_registration() -> None:
         Router(middlewares=[forgets])
     with pytest.raises(TypeError, match="list of functions"):
         Router(middlewares=forgets)  # type: ignore[arg-type]
+
+    async def later(request: Request) -> Response:
+        return Response()
+
+    async def never(handler: Handler) -> Handler:
+        return handler
+
+    with pytest.raises(RegistrationError, match="later is written with async"):
+        Router(middlewares=[lambda handler: later])  # type: ignore[list-item,return-value]
+    with pytest.raises(RegistrationError, match=r"the middleware .*never is written with async"):
+        Router(middlewares=[never])  # type: ignore[list-item]
     router = Router()
     with pytest.raises(RegistrationError, match="forgets"):
         router.register_routes(get("/x", middlewares=[forgets])(lambda request: None))
@@ -377,6 +527,12 @@ def test_an_error_handler_is_a_function() -> None:
     with pytest.raises(RegistrationError, match="is a function"):
         Router().error_handler(404)("page")  # type: ignore[type-var]
 
+    async def later(request: Request, error: HTTPError) -> str:
+        return "later"
+
+    with pytest.raises(RegistrationError, match=r"the error handler .*later is written with async"):
+        Router().error_handler(404, later)
+
 
 def test_errors_found_before_the_handler_are_answered_as_its_router_does(trace: Trace) -> None:
     router = serving(lambda request: "x", middlewares=[trace("one")])
@@ -388,11 +544,63 @@ def test_errors_found_before_the_handler_are_answered_as_its_router_does(trace: 
     assert trace.lines == ["> one", "< one 413", "> one", "! one ValueError"]
 
 
+class TestFail:
+    """What the engine calls when a stream fails before its first piece."""
+
+    @pytest.fixture(params=[0, 2], ids=["alone", "inside"])
+    def router(self, request: pytest.FixtureRequest) -> Router:
+        """Return a Router without and with middlewares."""
+        return serving(lambda request: iter(()), middlewares=[Trace()("one")] * request.param)
+
+    @staticmethod
+    def fail(router: Router, error: BaseException) -> Response:
+        return router.resolve(request("/")).fail(request("/"), error)
+
+    def test_redirects_and_error_responses(self, router: Router) -> None:
+        for answer in (Redirect("/login", 303), ErrorResponse("no", 409)):
+            assert self.fail(router, answer) is answer
+            assert answer.__traceback__ is None
+
+    def test_errors(self, router: Router) -> None:
+        error = NotFound("no such stream")
+        response = self.fail(router, error)
+        assert (response.status_code, response.body) == (404, b"404 Not Found\nno such stream\n")
+        assert error.__traceback__ is None
+        router.error_handler(404, lambda request, error: "none")
+        assert self.fail(router, error).body == b"none"
+        router.error_handler(NotFound, lambda request, error: Response("gone", 410))
+        assert self.fail(router, error).status_code == 410
+
+    @pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(), GeneratorExit()])
+    def test_unexpected_ones_are_logged_once(
+        self, router: Router, error: BaseException, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        response = self.fail(router, error)
+        assert (response.status_code, response.body) == (500, b"500 Internal Server Error\n")
+        (record,) = caplog.records
+        assert (record.levelno, record.getMessage()) == (logging.ERROR, "GET /: the handler failed")
+        assert record.exc_info is not None
+        assert record.exc_info[1] is error
+        router.error_handler(500, lambda request, error: "sorry")
+        response = self.fail(router, error)
+        assert (response.status_code, response.body) == (500, b"sorry")
+        assert len(caplog.records) == 2
+
+    def test_of_a_client_that_has_left_only_debugging_tells(
+        self, router: Router, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        router.error_handler(500, lambda request, error: "sorry")
+        with caplog.at_level(logging.DEBUG, "resource_server"):
+            assert self.fail(router, Disconnected("left")).status_code == 500
+        (record,) = caplog.records
+        assert record.levelno == logging.DEBUG
+
+
 def test_even_an_answer_that_cannot_be_made_is_an_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Unfinished(Response):
-        def negotiate(self, request: Request) -> None:
+        def negotiate(self, request: Request) -> Response:
             raise PatternError("never finished")
 
     router = serving(raising(Forbidden()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -107,9 +108,47 @@ def test_a_resource_whose_routes_are_no_3_tuples_is_refused(route: Any) -> None:
         Router().register_routes(Wrong)
 
 
+async def later(request: Request) -> str:
+    return "later"
+
+
+async def pieces(request: Request) -> AsyncIterator[str]:
+    yield "later"
+
+
+class Later(Resource):
+    @get("/later")
+    async def read(self, request: Request) -> str:
+        return "later"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (("GET", "/", later), "GET /: later"),
+        ([("GET", "/", pieces)], "pieces"),
+        (get("/")(later), "later"),
+        (Later, "Later.read"),
+        ([("WEBSOCKET", "/", Later().read)], "Later.read"),
+    ],
+)
+def test_coroutines_are_refused_with_advice(wrong: Any, name: str) -> None:
+    router = Router()
+    with pytest.raises(RegistrationError, match=rf"{name} is written with async.*write def"):
+        router.register_routes([("GET", "/ok", hello), wrong])
+    assert router.routes() == []
+
+
+def test_what_decides_about_a_body_is_no_coroutine_either() -> None:
+    with pytest.raises(TypeError, match="expect later is written with async"):
+        post("/", expect=later)
+
+
 def test_standard_methods_may_be_written_in_lower_case() -> None:
     router = Router()
     router.register_routes([("get", "/a", hello), ("m-search", "/a", hello)])
+    router.register_routes(("websocket", "/ws", hello))
+    assert router.routes()[-1][0] == "WEBSOCKET"
     assert body(router, "/a") == b"hello"
     assert body(router, "/a", "m-search") == b"hello"
     assert router.dispatch(Request(("h", 1), "get", "/a")).status_code == 501

@@ -25,6 +25,7 @@ from resource_server.routing.resource import (
     post,
     put,
     route,
+    websocket,
 )
 from resource_server.routing.router import Router
 
@@ -74,11 +75,42 @@ def test_each_decorator_registers_its_method() -> None:
         @options("/")
         @route("/", methods=["TRACE", "QUERY"])
         @route("/default")
+        @websocket("/ws")
         def all(self, request: Request) -> None: ...
 
     methods = [method for method, _, _ in Everything().routes()]
     expected = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "QUERY", "GET"]
-    assert methods == expected
+    assert methods == [*expected, "WEBSOCKET"]
+
+
+def test_handlers_of_websockets_are_routes_like_the_others() -> None:
+    class Chat(Resource):
+        @websocket("/chat/:room", name="chat")
+        @websocket("/talk/:room")
+        def chat(self, request: Request, opcode: int, payload: str | bytes) -> None: ...
+
+        @get("/chat/:room")
+        def page(self, request: Request) -> str:
+            return "page"
+
+    class Louder(Chat):
+        def chat(self, request: Request, opcode: int, payload: str | bytes) -> None: ...
+
+    class Silent(Chat):
+        chat = None  # type: ignore[assignment]
+
+    for cls in (Chat, Louder):
+        resource = cls()
+        assert resource.routes()[:2] == [
+            ("WEBSOCKET", "/chat/:room", resource.chat),
+            ("WEBSOCKET", "/talk/:room", resource.chat),
+        ]
+        router = Router()
+        router.register_routes(resource)
+        assert router.routes() == resource.routes()
+        assert router.url_for("chat", room="a") == "/chat/a"
+        assert ask(router, "/chat/a") == b"page"
+    assert named(Silent()) == [("GET", "/chat/:room", "page")]
 
 
 def test_decorators_leave_the_function_as_it_was() -> None:
