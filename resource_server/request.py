@@ -40,8 +40,8 @@ MAX_PARAMETERS = 1000
 MAX_LENGTH_DIGITS = 19
 
 # All escapes that stand together at once: one by one, a body of them would become a list of bytes
-# objects 80 times its size.
-_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+# objects 80 times its size. Possessive, as the engine keeps a note of each escape otherwise.
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
 _find_bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 # RFC 3986 §3.2.2 host (a name, an IPv4 address, or an IP literal) and §3.2.3 port.
 _is_authority = re.compile(

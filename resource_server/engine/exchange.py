@@ -12,7 +12,7 @@ from time import perf_counter
 
 from ..errors import Disconnected, ExpectationFailed, HTTPError, InternalServerError
 from ..protocol.http1 import HTTP1, Payload
-from ..response import Response, error_response
+from ..response import Response, error_response, instance_of
 from .access import log_access, log_access_enabled
 from .body import CollectedBody, LiveBody
 from .defects import log_exception
@@ -195,6 +195,8 @@ class Exchange(Wire):
                 return None
             if wanted is False:
                 wanted = ExpectationFailed("The body is not wanted.")
+            if isinstance(wanted, type):
+                wanted = instance_of(wanted)
             if isinstance(wanted, Response):
                 return wanted
             if not isinstance(wanted, HTTPError):

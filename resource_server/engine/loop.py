@@ -68,8 +68,8 @@ QUIET_ROUNDS = 20
 MAX_REFUSALS = 64
 #: Connections that may expire before those that are alive get their turn.
 SWEEP_BATCH = 50
-#: Descriptors that are left to the application.
-SPARE_DESCRIPTORS = 64
+#: Descriptors that are left to the application, and to those who are turned away.
+SPARE_DESCRIPTORS = 64 + 2 * MAX_REFUSALS
 #: Seconds between log lines about the same trouble.
 LOG_EVERY = 60.0
 #: A selector of the `select` kind takes no descriptor beyond this; on Windows, no more than half as

@@ -61,6 +61,7 @@ class App(Resource):
     @put("/no", expect=lambda _request: False)
     @put("/yes", expect=lambda _request: True)
     @put("/moved", expect=lambda _request: Redirect("/elsewhere"))
+    @put("/class", expect=lambda _request: NotFound)
     @put("/odd", expect=lambda _request: 7)
     @put("/bad", expect=lambda _request: BadRequest("Not like this."))
     def take(self, request: Request) -> bytes:
@@ -144,7 +145,8 @@ class TestExpect:
     """What the expect callable of a route returns decides (RFC 9110 §10.1.1)."""
 
     @pytest.mark.parametrize(
-        ("path", "status"), [("/no", 417), ("/moved", 302), ("/odd", 500), ("/bad", 400)]
+        ("path", "status"),
+        [("/no", 417), ("/moved", 302), ("/odd", 500), ("/bad", 400), ("/class", 404)],
     )
     def test_the_body_is_not_wanted(self, serve: Serve, path: str, status: int) -> None:
         with Client(serve(App()).address) as client:
