@@ -127,10 +127,11 @@ class Client:
 
     def some(self, size: int = 65536) -> bytes:
         """What is there, at least a byte; b"" at the end."""
+        data: bytes
         if self._buffer:
             data, self._buffer = self._buffer[:size], self._buffer[size:]
-            return data
-        data: bytes = self.sock.recv(size)
+        else:
+            data = self.sock.recv(size)
         return data
 
     def _until(self, mark: bytes) -> bytes:

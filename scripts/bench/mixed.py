@@ -21,7 +21,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = """
@@ -140,10 +145,15 @@ class Load:
             time.sleep(0.02)
 
     def run(self) -> None:
-        jobs = [(self.keep_alive, ("/quick", 0.002))] * 4 + [(self.keep_alive, ("/sleep", 0.0))] * 8
-        jobs += [(self.keep_alive, ("/burn", 0.1))] * 2 + [(self.keep_alive, ("/stream", 0.05))] * 2
-        jobs += [(self.upload, ())] * 2 + [(self.vanish, ())] * 2  # type: ignore[list-item]
-        threads = [threading.Thread(target=job, args=arguments) for job, arguments in jobs]
+        jobs: list[tuple[int, Callable[[], None]]] = [
+            (4, partial(self.keep_alive, "/quick", 0.002)),
+            (8, partial(self.keep_alive, "/sleep", 0.0)),
+            (2, partial(self.keep_alive, "/burn", 0.1)),
+            (2, partial(self.keep_alive, "/stream", 0.05)),
+            (2, self.upload),
+            (2, self.vanish),
+        ]
+        threads = [threading.Thread(target=job) for count, job in jobs for _ in range(count)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,7 +143,7 @@ def test_closing_lets_what_waits_be_done_and_takes_no_more() -> None:
     for _ in range(1 + ROLES):
         crew.submit(lambda: gate.wait(PATIENCE))
     for number in range(5):
-        crew.submit(lambda number=number: done.append(number))
+        crew.submit(partial(done.append, number))
     crew.close()
     crew.submit(lambda: done.append(99))
     assert not crew.join(time.monotonic())
@@ -169,6 +170,7 @@ class TestWaitingForClients:
 
     def test_others_work_meanwhile(self) -> None:
         gate, waiting, done = threading.Event(), threading.Barrier(3), threading.Event()
+        crew = Crew(2)
 
         def wait() -> None:
             assert crew.begin_waiting()
@@ -176,7 +178,6 @@ class TestWaitingForClients:
             gate.wait(PATIENCE)
             crew.end_waiting()
 
-        crew = Crew(2)
         for _ in range(ROLES):
             crew.submit(lambda: gate.wait(PATIENCE), role=True)
         for _ in range(2):
@@ -190,6 +191,7 @@ class TestWaitingForClients:
 
     def test_a_job_that_was_queued_is_begun_when_another_waits(self) -> None:
         gate, begin, done = threading.Event(), threading.Event(), threading.Event()
+        crew = Crew(1)
 
         def wait() -> None:
             begin.wait(PATIENCE)
@@ -197,7 +199,6 @@ class TestWaitingForClients:
             gate.wait(PATIENCE)
             crew.end_waiting()
 
-        crew = Crew(1)
         for _ in range(ROLES):
             crew.submit(lambda: gate.wait(PATIENCE), role=True)
         crew.submit(wait)

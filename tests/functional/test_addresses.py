@@ -87,7 +87,9 @@ def test_every_interface_without_dual_stack(serve: Serve, monkeypatch: pytest.Mo
 
 def test_localhost_is_all_that_it_names(serve: Serve) -> None:
     server = serve(App(), address=("localhost", 0))
-    hosts = {info[4][0] for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    hosts = {
+        str(info[4][0]) for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)
+    }
     if not has_ipv6():
         hosts.discard("::1")
     for host in hosts:

@@ -28,6 +28,8 @@ from resource_server import (
 from tests.rawclient import PATIENCE, Client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from resource_server import HTTPServer
     from tests.conftest import Serve
 
@@ -71,7 +73,8 @@ class App(Resource):
 
     @get("/stream")
     def stream(self, request: Request) -> Response:
-        return StreamResponse(iter([b"one", b"", "two", b"three"]))
+        pieces: list[bytes | str] = [b"one", b"", "two", b"three"]
+        return StreamResponse(iter(pieces))
 
     @get("/counted")
     def counted(self, request: Request) -> Response:
@@ -134,7 +137,7 @@ def server(app: App, serve: Serve) -> HTTPServer:
 
 
 @pytest.fixture
-def client(server: HTTPServer) -> Client:
+def client(server: HTTPServer) -> Iterator[Client]:
     with Client(server.address) as client:
         yield client
 

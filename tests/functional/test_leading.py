@@ -15,6 +15,7 @@ from tests.rawclient import PATIENCE, Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from resource_server import HTTPServer
     from tests.conftest import Serve
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def role() -> str:
     """Whether this is the thread that leads (or led when it began), or a worker."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name in ("lead", "work"):
             return frame.f_code.co_name

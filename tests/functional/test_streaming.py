@@ -297,7 +297,7 @@ class TestFiles:
         with tempfile.TemporaryFile() as file:
             file.write(b"before" + content + b"after")
             file.seek(6)
-            app.response = file_response(file, size)  # type: ignore[arg-type]
+            app.response = file_response(file, size)
             answer = client.get("/it")
             assert answer.body == content
             assert answer.fields["content-length"] == str(size)
