@@ -9,13 +9,13 @@ RESUMING      its turn: another request has been received already         yes
 COLLECTING    a request's body                                            yes
 WORKING       the thread that runs the handler to give it back            no
 WRITING       the socket to take the rest of a response                   yes
-CLOSING       the client to read a refusal and leave (lingering close)    yes
+CLOSING       the client to read the last response and leave              yes
 CLOSED        nothing                                                     no more
 ============  ==========================================================  ==================
 
-Whoever leads the loop calls ``on_event`` and ``expire``; both may change the state and nothing else
-does. While the state is WORKING, only the thread that runs the handler touches the socket and the
-protocol. ``on_event`` returns whether the caller still leads: it runs quick handlers itself, and
+Only the thread that leads the loop changes the state. While that is WORKING, only the thread that
+runs the handler touches the socket and the protocol, but for ``abandon``, which cuts it off.
+``on_event`` returns whether the caller still leads: it runs quick handlers itself, and
 may find afterwards that a standby has taken over (see ``loop.py``).
 """
 
@@ -46,7 +46,8 @@ log = logging.getLogger("resource_server")
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-#: Statuses of requests behind which nothing is read: what the client meant is in doubt.
+#: Statuses that are given without asking a handler because the request is in doubt (a malformed
+#: path, an unknown method): nothing behind such a request is read.
 _UNTRUSTED = frozenset([400, 501])
 
 
@@ -411,7 +412,7 @@ class Connection(Exchange):
     @property
     def idle(self) -> bool:
         """Whether nothing is under way that a client waits for."""
-        return self.state in (READING, State.HANDSHAKE, State.CLOSING)
+        return self.state in (READING, State.HANDSHAKE)
 
     def _begin_closing(self) -> None:
         """Close so that the client surely reads the response (RFC 9112 §9.6)."""

@@ -35,7 +35,8 @@ class Crew:
     def __init__(self, workers: int) -> None:
         self._limit = workers + ROLES
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        # Guards everything below. Never held while a job runs or a thread starts working.
+        # Guards everything below, of which only the set is read without it. Never held while a job
+        # runs or a thread starts working.
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         # How many of them take jobs: one that has decided to end does not.

@@ -11,7 +11,8 @@ import logging
 from time import perf_counter
 
 from ..errors import Disconnected, ExpectationFailed, HTTPError, InternalServerError
-from ..protocol.http1 import HTTP1, Payload
+from ..protocol.http1 import HTTP1
+from ..protocol.states import Payload
 from ..response import Response, error_response, instance_of
 from .access import log_access, log_access_enabled
 from .body import CollectedBody, LiveBody
@@ -148,9 +149,10 @@ class Exchange(Wire):
         self._file: BinaryIO | None = None
         self._file_left = 0
 
-    def on_event(self, mask: int) -> bool:
-        """Go on in the loop."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def on_event(self, mask: int) -> bool:
+            """Go on in the loop, as `Connection` does."""
 
     # -- a worker's jobs -------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ crew.
   that is not WORKING. The methods of the group "leader" are called holding it.
 - ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
 - ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or
-  flags: written by one side, read by the other, and harmless when read a moment late.
+  flags, harmless when read a moment late.
 
 Deadlines are attributes of connections; a sweep, at most every ``_tick`` seconds and not at all
 while nothing can expire, finds those that have passed. An idle server waits in the selector without
@@ -31,6 +31,8 @@ import selectors
 import socket
 import threading
 import time
+from time import perf_counter
+from time import time as clock
 
 from ..headers import format_date
 from .connection import Connection, State
@@ -141,16 +143,17 @@ class Loop:
         self._door: list[Source] = []
         self._door_closed = False
         self._signalled = False
+        self._max_connections = min(max_connections, _descriptors_for_connections())
+        self._open()
+
+    def _open(self) -> None:
         self._selector = selectors.DefaultSelector()
         if isinstance(self._selector, selectors.SelectSelector):
             if os.name == "nt":
-                max_connections = min(max_connections, SELECT_SIZE // 2 - 2 * MAX_REFUSALS)
+                most = SELECT_SIZE // 2 - 2 * MAX_REFUSALS
+                self._max_connections = min(self._max_connections, most)
             else:
                 self._max_descriptor = SELECT_SIZE
-        self._max_connections = min(max_connections, _descriptors_for_connections())
-        self._open_door()
-
-    def _open_door(self) -> None:
         try:
             self._waker, self._wake_end = socket.socketpair()
         except BaseException:
@@ -180,7 +183,7 @@ class Loop:
     def date_line(self) -> bytes:
         """The Date field of a response sent now (RFC 9110 §6.6.1), with its CRLF."""
         second, line = self._date
-        now = int(time.time())
+        now = int(clock())
         if now != second:
             line = f"Date: {format_date(now)}\r\n".encode()
             self._date = (now, line)
@@ -256,7 +259,7 @@ class Loop:
     def lay_down(self, endpoint: Endpoint | None) -> float:
         """Lay the lead down, as code follows that may take long; the time (``perf_counter``)."""
         self.running = endpoint
-        self.started = started = time.perf_counter()
+        self.started = started = perf_counter()
         self.lead_lock.release()
         if self.standby_asleep:
             self.wake_standby()

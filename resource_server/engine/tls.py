@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def server_context(
-    privkey: str | os.PathLike[str], cert: str | os.PathLike[str], *, password: str | None = None
-) -> ssl.SSLContext:
+def server_context(privkey: str | os.PathLike[str], cert: str | os.PathLike[str]) -> ssl.SSLContext:
     """A context for a server with this certificate: TLS 1.2 or newer, offering HTTP/1.1 by ALPN.
 
     :param privkey: path of the private key (PEM).
@@ -33,11 +31,9 @@ def server_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    if password is None:
-        # Without one OpenSSL would ask for it on the terminal.
-        password = ""
     try:
-        context.load_cert_chain(os.fspath(cert), os.fspath(privkey), password)
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(os.fspath(cert), os.fspath(privkey), password="")
     except ssl.SSLError as error:
         files = f"certificate {os.fspath(cert)!r} and key {os.fspath(privkey)!r}"
         raise ssl.SSLError(error.errno, f"the {files} do not work: {error}") from error

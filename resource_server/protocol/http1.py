@@ -1,77 +1,22 @@
 """HTTP/1.0 and HTTP/1.1, server role, without I/O: bytes to requests, responses to bytes.
 
-One :class:`HTTP1` speaks for one connection and is used by one thread at a time. Its life is two
-small state machines that run beside each other, once per request:
-
-====================  ================================================  ==========================
-reading (§ RFC 9112)  moves on by                                       to
-====================  ================================================  ==========================
-HEAD (§2–§5)          a complete head: no body / counted / chunked      DONE / LENGTH / CHUNK_SIZE
-LENGTH (§6.2)         the last byte                                     DONE
-CHUNK_SIZE (§7.1)     a size line: not zero / zero                      CHUNK_DATA / TRAILERS
-CHUNK_DATA (§7.1)     the chunk's last byte                             CHUNK_END
-CHUNK_END (§7.1)      CRLF                                              CHUNK_SIZE
-TRAILERS (§7.1.2)     the empty line                                    DONE
-any of these          a rule broken, or ``finish`` without keep-alive   CLOSED
-DONE                  ``finish`` with keep-alive                        HEAD
-====================  ================================================  ==========================
-
-=========  =================================  =======
-answering  moves on by                        to
-=========  =================================  =======
-NOTHING    a complete head, or a rule broken  AWAITED
-AWAITED    ``start``                          STARTED
-STARTED    ``finish``                         NOTHING
-=========  =================================  =======
-
-Once CLOSED, no byte is looked at any more: nothing pipelined behind an error is ever executed.
+One :class:`HTTP1` speaks for one connection and is used by one thread at a time. How it moves from
+state to state is drawn in ``states.py``.
 """
 
 from __future__ import annotations
-
-import enum
 
 from ..errors import REASONS, BadRequest, HTTPError
 from ..headers import Headers
 from ..request import Request
 from . import grammar
 from .head import Framing, Section, parse_request_line, parse_target, read_framing
+from .states import Answering, Payload, Reading
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from ..response import Response
     from .limits import Limits
-
-
-class Reading(enum.Enum):
-    """Where the request side of a connection stands."""
-
-    HEAD = enum.auto()
-    LENGTH = enum.auto()
-    CHUNK_SIZE = enum.auto()
-    CHUNK_DATA = enum.auto()
-    CHUNK_END = enum.auto()
-    TRAILERS = enum.auto()
-    DONE = enum.auto()
-    CLOSED = enum.auto()
-
-
-class Answering(enum.Enum):
-    """Where the response side of a connection stands."""
-
-    NOTHING = enum.auto()
-    AWAITED = enum.auto()
-    STARTED = enum.auto()
-
-
-class Payload(enum.Enum):
-    """How the content of the response under way is delimited (RFC 9112 §6.3)."""
-
-    NONE = enum.auto()
-    LENGTH = enum.auto()
-    CHUNKED = enum.auto()
-    UNTIL_CLOSE = enum.auto()
-
 
 # Looking a member up on its class costs more than a global, and these are read for every request.
 HEAD, DONE, CLOSED = Reading.HEAD, Reading.DONE, Reading.CLOSED
@@ -500,7 +445,14 @@ class HTTP1:
         lines = response.header_lines()
         if self._reading is not DONE or response.wants_close:
             self.keep_alive = False
-        framing = self._frame(response)
+        body = response.body
+        if body and response.status_code == 200 and not self.head_only and not self._tunnel:
+            # The second rule of `_frame`, without the call: 0.2 µs.
+            self.payload = LENGTH
+            self._sends_left = length = len(body)
+            framing = b"Content-Length: %d\r\n" % length
+        else:
+            framing = self._frame(response)
         if response.status_code in _UPGRADES:
             # RFC 9110 §7.8: who sends Upgrade lists it in Connection.
             framing += b"Connection: upgrade%b\r\n\r\n" % (b"" if self.keep_alive else b", close")

@@ -20,8 +20,9 @@ from typing import TypeAlias
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from resource_server.errors import HTTPError
-from resource_server.protocol.http1 import HTTP1, Reading
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
+from resource_server.protocol.states import Reading
 from resource_server.response import Response, error_response
 
 Fields: TypeAlias = list[tuple[str, str]]

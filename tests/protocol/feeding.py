@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resource_server.errors import HTTPError
-from resource_server.protocol.http1 import HTTP1, Reading
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
+from resource_server.protocol.states import Reading
 from resource_server.response import Response, error_response
 
 if TYPE_CHECKING:

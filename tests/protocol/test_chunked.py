@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from resource_server.protocol.http1 import HTTP1, Reading
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
+from resource_server.protocol.states import Reading
 from tests.protocol.feeding import CLIENT, NEXT, Outcome, Received, feed, head, outcome_of
 
 POST = head("Transfer-Encoding: chunked", line="POST / HTTP/1.1")

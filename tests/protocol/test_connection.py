@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from resource_server.errors import BadRequest, ContentTooLarge, HTTPError, RequestTimeout
-from resource_server.protocol.http1 import HTTP1, Answering, Reading
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
+from resource_server.protocol.states import Answering, Reading
 from resource_server.response import Response, error_response
 from tests.protocol.feeding import CLIENT, NEXT, feed, head, outcome_of
 

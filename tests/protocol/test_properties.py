@@ -10,8 +10,9 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resource_server.protocol.http1 import HTTP1, Payload
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
+from resource_server.protocol.states import Payload
 from resource_server.response import StreamResponse
 from tests.protocol.feeding import CLIENT, Received, feed, head
 

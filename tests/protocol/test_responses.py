@@ -9,8 +9,9 @@ import pytest
 
 from resource_server.errors import REASONS, FieldError, UpgradeRequired
 from resource_server.headers import Headers
-from resource_server.protocol.http1 import HTTP1, Answering, Payload
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
+from resource_server.protocol.states import Answering, Payload
 from resource_server.response import Response, StreamResponse, error_response
 from tests.protocol.feeding import CLIENT, head
 
