@@ -215,7 +215,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-d", "--directory", help="serve this directory (default: the current one)")
     add("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (chain) in PEM")
     add("--tls-key", metavar="FILE", help="its private key (default: in the certificate's file)")
-    add("--threads", type=threads, default=64, help="threads for handlers (default: 64)")
+    add(
+        "--threads",
+        type=threads,
+        default=64,
+        help="how many handlers may run at once in workers (default: 64)",
+    )
     add("--reload", action="store_true", help="restart when a loaded Python file changes")
     add(
         "--access-log",

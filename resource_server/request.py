@@ -264,7 +264,13 @@ class Request:
     # The body.
 
     def body(self) -> bytes:
-        """Return the whole body; it is read once."""
+        """Return the whole body; it is read once.
+
+        With ``stream=True`` it is read from the client now, and so are `text`, `json`, `form` and
+        `message`, which then raise the same: ContentTooLarge beyond the route's limit,
+        RequestTimeout for a client that is too slow, BadRequest for malformed chunks, Disconnected
+        when the client has left.
+        """
         return self._content
 
     def text(self) -> str:

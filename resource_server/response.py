@@ -185,7 +185,19 @@ class Response:
         http_only: bool = False,
         same_site: str | None = "Lax",
     ) -> None:
-        """Add a Set-Cookie line; the arguments, and what is refused, are those of format_cookie."""
+        """Add a Set-Cookie line (RFC 6265 §4.1).
+
+        `name` and `value` are str, plain ASCII without spaces, commas, semicolons or backslashes.
+        `max_age` is in seconds (int) or a timedelta, `expires` in seconds since 1970 or a datetime
+        (UTC if it tells no zone); without either the cookie lives as long as the browser. `domain`
+        and `path` are str, or None for no such attribute; `same_site` is "Strict", "Lax", "None",
+        or None for no such attribute. `secure` and `http_only` are bool.
+
+        Raises FieldError for a name, value or attribute that is not plain cookie text, and for a
+        cookie that browsers would drop: larger than 4096 bytes, SameSite=None without `secure`, or
+        a ``__Secure-`` or ``__Host-`` name that does not keep its promise (RFC 6265bis §4.1.3); and
+        ValueError for a time that cannot be written as a date.
+        """
         cookie = format_cookie(
             name,
             value,
@@ -200,7 +212,10 @@ class Response:
         self.headers.add("Set-Cookie", cookie)
 
     def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
-        """Let the client forget a cookie that was set with the same path and domain."""
+        """Let the client forget a cookie that was set with the same path and domain.
+
+        Raises FieldError for a name, path or domain that `set_cookie` would refuse.
+        """
         # A browser takes back a cookie with a prefix only from a line that honours the prefix.
         secure = name.lower().startswith(("__secure-", "__host-"))
         self.set_cookie(

@@ -35,20 +35,27 @@ _running: set[HTTPServer] = set()
 class HTTPServer:
     """An HTTP/1.1 server in threads of its own.
 
-    :param addr: ``(host, port)``: host "" is every interface, port 0 any free one; or
-        ``"unix:/path"``; or a bound socket.
+    :param addr: ``(host, port)``: host "" is every interface, port 0 any free one; or a UNIX
+        socket, ``"unix:/path"`` or a path with a slash in it; or a bound socket. That belongs to
+        the server from then on: :meth:`stop` closes it, so such a server cannot start again.
     :param privkey: path of a private key (PEM), for TLS together with ``cert``.
     :param cert: path of a certificate chain (PEM).
     :param router: what answers; a new Router if None.
     :param tls: an ``ssl.SSLContext`` in place of the two paths.
     :param limits: sizes and deadlines.
     :param threads: how many handlers may run at once in workers; threads are started as they are
-        needed.
-    :param max_connections: further clients get 503.
+        needed. On top come those that wait for their client (up to 256), and those that ran in the
+        loop until another thread took it over.
+    :param max_connections: further clients get 503. Over TLS, or far beyond it, they are cut off
+        without a word. It is bounded, too, by the descriptors that the process may open
+        (RLIMIT_NOFILE): all but 192 of them, or half if that is more.
     :param backlog: connections that the system keeps until they are accepted.
     :param inline: whether quick handlers run in the thread that reads their requests. With False,
         each request is handed to a worker.
-    :raises ValueError: for one of ``privkey`` and ``cert`` without the other, or with ``tls``.
+    :raises ValueError: for one of ``privkey`` and ``cert`` without the other, or with ``tls``; for
+        ``threads`` or ``max_connections`` below 1.
+
+    Its attributes are ``addr``, as given, and ``router`` and ``limits``, as given or made here.
 
     Every method may be called by any thread. As a context manager it starts and stops::
 
@@ -116,7 +123,9 @@ class HTTPServer:
         """Listen and serve. When this returns, clients are answered.
 
         :raises OSError: naming the address that cannot be had, or the key or certificate that
-            cannot be used; nothing is left behind then.
+            cannot be used; nothing is left behind then. Also if it was given a socket, which an
+            earlier stop has closed.
+        :raises TypeError: if ``addr`` is no address.
         :raises RuntimeError: if it is running.
         """
         with self._lock:
@@ -135,13 +144,16 @@ class HTTPServer:
         """Stop, and return by the timeout whatever handlers do.
 
         Nothing more is accepted and idle connections are closed at once; requests under way are
-        answered; what is left at the timeout is cut off. From a handler it only begins this, and
-        returns. Stopping a server that does not run does nothing. Afterwards it can be started
-        again.
+        answered; what is left is cut off shortly before the timeout (up to a quarter of a second),
+        so that this returns by then. From a handler it only begins this, and returns. Stopping a
+        server that does not run does nothing. Afterwards it can be started again, unless ``addr``
+        is a socket.
 
-        :param timeout: seconds for the requests under way.
+        :param timeout: seconds for the requests under way. However short it is, a stop may take a
+            quarter of a second; and up to a second while the loop is held by code of the
+            application that it called (a converter, for instance) or the machine is very busy.
         :returns: whether everything has ended: False if a handler is still running in its thread,
-            or when called from a handler.
+            if the loop does not come back, or when called from a handler.
         """
         with self._lock:
             engine = self._engine
@@ -204,6 +216,9 @@ class HTTPServer:
     @property
     def url(self) -> str:
         """Where a client on this machine reaches it, without a slash at the end.
+
+        For a UNIX socket it is ``http+unix://`` (over TLS ``https+unix://``) and the path, with
+        each slash written ``%2F``.
 
         :raises RuntimeError: before the first start.
         """

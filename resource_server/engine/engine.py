@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("resource_server")
 
-#: Seconds between cutting off what is left and the deadline of a stop.
+#: Seconds, at most, between cutting off what is left and the deadline of a stop; and those that a
+#: stop gets however short its timeout.
 CUTTING = 0.25
-#: Seconds that a stop waits for the loop, however short its timeout.
+#: Seconds that a stop waits for a loop that does not come back, however short its timeout.
 LEAST_PATIENCE = 1.0
 
 
@@ -34,8 +35,12 @@ class Engine:
     :param address: see :func:`~resource_server.engine.listener.bind`.
     :param resolve: gives the endpoint that answers a request; called by whichever thread leads the
         loop.
-    :param threads: how many handlers may run at once in workers.
+    :param threads: how many handlers may run at once in workers; on top come those that wait for
+        their client (``crew.MAX_WAITING``) and those that were overtaken while running in the loop.
+    :param max_connections: beyond it clients get 503, or are cut off; the process's descriptors
+        bound it, too.
     :raises OSError: if the address cannot be had, or no thread; nothing is left behind then.
+    :raises TypeError: if the address is none.
     """
 
     def __init__(
@@ -110,8 +115,9 @@ class Engine:
     def stop(self, timeout: float) -> bool:
         """Stop: see :meth:`HTTPServer.stop <resource_server.server.HTTPServer.stop>`.
 
-        :returns: whether everything has ended. A thread of the crew, which cannot wait for itself,
-            gets False at once, and the engine ends as soon as it can.
+        :returns: whether everything has ended: False if a handler is still running, or the loop
+            does not come back. A thread of the crew, which cannot wait for itself, gets False at
+            once, and the engine ends as soon as it can.
         """
         timeout = min(max(0.0, timeout), LONGEST_WAIT)
         started = time.monotonic()
@@ -120,7 +126,8 @@ class Engine:
         self._loop.stop(deadline - min(CUTTING, timeout / 5))
         if self._crew.includes_caller():
             return False
-        # The loop itself needs no more than a moment, unless the machine is very busy.
+        # The loop itself needs no more than a moment, unless code of the application that it called
+        # (a converter, for instance) holds it, or the machine is very busy.
         if not self._loop.ended.wait(max(deadline, started + LEAST_PATIENCE) - started):
             log.error("The server's loop does not come back from a handler; it is left behind.")
             return False

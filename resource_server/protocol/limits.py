@@ -1,4 +1,4 @@
-"""Every limit that the server sets to what a client may do, with its reason.
+"""The sizes and deadlines of the protocol, each with its reason.
 
 In a module of its own, imported when a server is made: `dataclasses` takes a fifth of the time that
 importing all the rest does.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Every size (bytes or counts) and deadline (seconds) that bounds what a client may do.
+    """The sizes (bytes or counts) and deadlines (seconds) of the protocol, for what clients do.
 
     How large a body may be is a route's own setting (``max_content_length``).
     """
@@ -35,15 +35,18 @@ class Limits:
     #: Bytes of a body kept in memory; what is longer goes to a temporary file.
     body_memory: int = 65536
 
-    #: From a request's first byte (or the connection's opening) to the end of its head; then 408.
+    #: From a request's first byte (or the connection's opening) to the end of its head; then 408,
+    #: or nothing to a connection that sent nothing.
     head: float = 10.0
-    #: Longest silence within a body; then 408.
+    #: Longest silence within a body; then 408. A worker that reads a body (``stream=True``) waits
+    #: no longer than 1 second while more than 256 workers wait for their clients.
     body_idle: float = 20.0
     #: Bytes per second that a body must average after ``body_idle`` seconds; below it 408.
     body_rate: float = 240.0
     #: An idle connection is kept this long for its next request.
     keep_alive: float = 75.0
-    #: A client that takes no byte of its response for this long is cut off.
+    #: A client that takes no byte of its response for this long is cut off. A worker
+    #: that sends a stream waits no longer than 1 second while more than 256 wait for their clients.
     write: float = 30.0
     #: For the whole TLS handshake.
     handshake: float = 10.0

@@ -56,12 +56,15 @@ class RouteOptions:
 
     `name` (str) is for url_for. `max_content_length` (bytes): a longer body is answered 413.
     `stream` (bool): the handler reads the body while it arrives. `blocking`: True runs it in a
-    worker always, False never, None lets the server learn. `middlewares`: outermost first.
+    worker always; False never hands it to one for being slow (but for `stream`, for an iterator
+    that it returns and with ``HTTPServer(..., inline=False)`` it still is); None lets the server
+    learn. `middlewares`: outermost first.
 
-    `expect(request)` is called before the body is asked for, of those clients only that send
-    ``Expect: 100-continue`` and wait (RFC 9110 §10.1.1). So it can spare them a body that would be
-    refused, but is no place for authentication. None or True lets the body come, False refuses it
-    with 417; an HTTPError or any Response, returned or raised, is the answer.
+    `expect(request)` is called in a worker before the body is asked for, of those clients only that
+    send ``Expect: 100-continue`` and wait (RFC 9110 §10.1.1). So it can spare them a body that
+    would be refused, but is no place for authentication. None or True lets the body come, False
+    refuses it with 417; an HTTPError or any Response, returned (also as a class) or raised, is the
+    answer.
 
     Raises TypeError for anything else.
     """
