@@ -15,7 +15,6 @@ from urllib.parse import quote, unquote, urljoin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resource_server.routing.router import Router
 
 from resource_server import files
 from resource_server.errors import NotFound
@@ -28,6 +27,7 @@ from resource_server.files import (
 from resource_server.headers import parse_date
 from resource_server.request import Request
 from resource_server.response import Response
+from resource_server.routing.router import Router
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 

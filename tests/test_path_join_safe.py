@@ -8,7 +8,6 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resource_server.routing.router import Router
 
 from resource_server.files import (
     MAX_NAME_LENGTH,
@@ -17,6 +16,7 @@ from resource_server.files import (
     path_join_safe,
 )
 from resource_server.request import Request
+from resource_server.routing.router import Router
 
 CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 

@@ -497,7 +497,7 @@ class TestExit:
     def test_when_the_main_thread_fails(self) -> None:
         _, output = run(
             """
-            sys.excepthook = lambda *_: print("failed")
+            sys.excepthook = lambda *_: print("failed", flush=True)
             import os
             import atexit
             # The exit code of a failed program is 1; this test wants to see that all goes well.
