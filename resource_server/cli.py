@@ -126,9 +126,7 @@ def _serve(options: argparse.Namespace, watcher: Watcher | None) -> int:
         _say(f"Serving {what} on {server.url} (Ctrl-C stops it)", sys.stdout)
         if watcher is not None:
             watcher.on_change(server.stop)
-        # On Windows a wait without end would not notice Ctrl-C.
-        while not server.wait(1.0 if os.name == "nt" else None):
-            pass
+        server.wait()
     except KeyboardInterrupt:
         _stop(server)
         return 0

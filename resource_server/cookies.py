@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .dates import format_date
-from .errors import FieldError
+from .errors import FieldError, is_token
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 MAX_COOKIE_BYTES = 4096
 
 # What a server may set (RFC 6265 §4.1.1): a token, and cookie-octets with or without quotes.
-_is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _is_cookie_value = re.compile(
     r'[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*|"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"'
 ).fullmatch
@@ -132,7 +131,7 @@ def _timestamp(expires: float | datetime) -> float:
 
 
 def _check_pair(name: str, value: str) -> None:
-    if not isinstance(name, str) or not _is_token(name):
+    if not isinstance(name, str) or not is_token(name):
         raise FieldError(f"{name!a} is not a cookie name: use letters, digits, - and _")
     if not isinstance(value, str) or not _is_cookie_value(value):
         raise FieldError(

@@ -120,7 +120,7 @@ REASONS: dict[int, str] = {
 
 # RFC 9110 §5.6.2 token.
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_is_token = re.compile(_NAME).fullmatch
+is_token = re.compile(_NAME).fullmatch
 # RFC 9110 §11.3: a scheme, alone or with parameters; commas separate both these and challenges.
 # Of the schemes in use Negotiate and NTLM alone have a bare token68. After any other scheme it is
 # refused, since the two words of "Login required" would have that form too.
@@ -160,7 +160,7 @@ def checked_field(name: str | bytes, value: str | bytes | int) -> tuple[str, str
     """
     if isinstance(name, bytes):
         name = name.decode("latin-1")
-    if not isinstance(name, str) or not _is_token(name):
+    if not isinstance(name, str) or not is_token(name):
         raise FieldError(f"{name!a} is not a field name: use letters, digits and - (RFC 9110 §5.1)")
     if isinstance(value, bytes):
         value = value.decode("latin-1")

@@ -169,7 +169,14 @@ class HTTPServer:
         :returns: whether it has stopped.
         """
         engine = self._engine
-        return engine is None or engine.wait(timeout)
+        if engine is None:
+            return True
+        if timeout is None and os.name == "nt":
+            # There a wait without end would not notice Ctrl-C.
+            while not engine.wait(1.0):
+                pass
+            return True
+        return engine.wait(timeout)
 
     def run(self) -> None:
         """Start if necessary, and wait until the server is stopped.
@@ -188,9 +195,7 @@ class HTTPServer:
             with _signals_interrupt():
                 if not self.running:
                     self.start()
-                # On Windows a wait without end would not notice Ctrl-C.
-                while not self.wait(1.0 if os.name == "nt" else None):
-                    pass
+                self.wait()
         except KeyboardInterrupt:
             pass
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,3 +107,15 @@ def test_limits_are_those_given() -> None:
     limits = Limits(head=3)
     assert HTTPServer(("127.0.0.1", 0), limits=limits).limits is limits
     assert HTTPServer(("127.0.0.1", 0)).limits == Limits()
+
+
+def test_on_windows_a_wait_without_end_is_one_of_many_short_ones(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There nothing interrupts a wait, Ctrl-C included."""
+    server = serve(Hello)
+    monkeypatch.setattr("resource_server.server.os.name", "nt")
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    assert server.wait()
+    stopping.join()

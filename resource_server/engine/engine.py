@@ -101,11 +101,6 @@ class Engine:
         """Whether it has stopped."""
         return self._loop.ended.is_set()
 
-    @property
-    def threads(self) -> int:
-        """How many threads it has at the moment."""
-        return self._crew.size
-
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has stopped, at most ``timeout`` seconds; whether it has."""
         if timeout is not None:

@@ -63,8 +63,6 @@ HAND_OVER = 0.002
 TAKE_BACK = 0.0005
 #: How much the newest run counts in a route's average.
 _WEIGHT = 0.125
-#: Statuses whose responses have no content (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
-_WITHOUT_CONTENT = frozenset({204, 205, 304})
 #: In place of what an endpoint failed to give; made beforehand, as there may be no memory then.
 _FAILED = error_response(InternalServerError(), "text/plain")
 
@@ -364,9 +362,7 @@ class Exchange(Wire):
         :returns: what to send, and its first piece or None.
         """
         failed = False
-        while response.iterator is not None:
-            if self.http.head_only or response.status_code in _WITHOUT_CONTENT:
-                break
+        while response.iterator is not None and self.http.wants_content(response.status_code):
             try:
                 return response, next(response.iterator, None)
             except Disconnected:

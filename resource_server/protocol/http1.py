@@ -482,7 +482,7 @@ class HTTP1:
         self.payload = NO_PAYLOAD
         if status < 200 and status != 101:
             raise ValueError(f"{status} is not the status of a final response")
-        if status in _WITHOUT_CONTENT or (self._tunnel and status < 300):
+        if not self._may_have_content(status):
             return b"Content-Length: 0\r\n" if status == 205 else b""
         length = self._content_length_of(response)
         if self.head_only:
@@ -499,6 +499,13 @@ class HTTP1:
         self.payload = Payload.UNTIL_CLOSE
         self.keep_alive = False
         return b""
+
+    def _may_have_content(self, status_code: int) -> bool:
+        return status_code not in _WITHOUT_CONTENT and not (self._tunnel and status_code < 300)
+
+    def wants_content(self, status_code: int) -> bool:
+        """Whether a response with this status would have content on the wire."""
+        return not self.head_only and self._may_have_content(status_code)
 
     def _content_length_of(self, response: Response) -> int | None:
         """Return the bytes of a response's content, or of GET's when the request is HEAD."""

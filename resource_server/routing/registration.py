@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
-from ..errors import RegistrationError
+from ..errors import RegistrationError, is_token
 from .resource import Resource, Route, function_routes, refuse_async
 from .table import METHODS
 from .websocket import WEBSOCKET
-
-# RFC 9110 §9.1: a method is a token.
-_is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
 _ADVICE = (
     "give a Resource (class or instance), a list of 3-tuples (method, pattern, callback), a"
@@ -53,7 +49,7 @@ def _checked_route(item: object, owner: str = "") -> Route:
     if not isinstance(item, tuple) or len(item) != 3:
         raise RegistrationError(f"{item!r} is not a 3-tuple (method, pattern, callback)")
     method, pattern, callback = item
-    if not isinstance(method, str) or not _is_token(method):
+    if not isinstance(method, str) or not is_token(method):
         raise RegistrationError(f"{method!r} is not a method, as GET is; in the route {item!r}")
     if not callable(callback):
         raise RegistrationError(f"{callback!r} cannot be called; in the route {item!r}")
