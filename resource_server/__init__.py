@@ -13,6 +13,7 @@ from .errors import (
     Forbidden,
     GatewayTimeout,
     Gone,
+    HandshakeError,
     HTTPError,
     HTTPNotImplemented,
     HTTPVersionNotSupported,
@@ -41,6 +42,7 @@ from .errors import (
     UnsupportedMediaType,
     UpgradeRequired,
     URITooLong,
+    WebSocketClosed,
 )
 from .headers import Headers
 from .request import Request, register_message_codec
@@ -54,6 +56,7 @@ from .response import (
     StreamResponse,
     TextResponse,
 )
+from .routing.options import SAME_ORIGIN
 from .routing.pattern import Converter
 from .routing.resource import (
     Resource,
@@ -68,6 +71,7 @@ from .routing.resource import (
     put,
     route,
     websocket,
+    websocket_session,
 )
 from .routing.router import Router
 from .server import HTTPServer
@@ -76,11 +80,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .files import FileResource, FileResponse, path_join_safe
     from .protocol.limits import Limits
-    from .protocol.websocket import WebSocketOpCode
+    from .websockets import WebSocketGroup, WebSocketOpCode, WebSocketRequest, WebSocketSession
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SAME_ORIGIN",
     "BadGateway",
     "BadRequest",
     "Conflict",
@@ -100,6 +105,7 @@ __all__ = [
     "HTTPNotImplemented",
     "HTTPServer",
     "HTTPVersionNotSupported",
+    "HandshakeError",
     "Headers",
     "InternalServerError",
     "JsonResponse",
@@ -136,7 +142,11 @@ __all__ = [
     "UnprocessableContent",
     "UnsupportedMediaType",
     "UpgradeRequired",
+    "WebSocketClosed",
+    "WebSocketGroup",
     "WebSocketOpCode",
+    "WebSocketRequest",
+    "WebSocketSession",
     "delete",
     "get",
     "head",
@@ -150,6 +160,7 @@ __all__ = [
     "register_message_codec",
     "route",
     "websocket",
+    "websocket_session",
 ]
 
 #: Where to find what a small server does without: imported on first use, as importing takes time.
@@ -157,7 +168,10 @@ _ON_FIRST_USE = {
     "FileResource": "files",
     "FileResponse": "files",
     "Limits": "protocol.limits",
-    "WebSocketOpCode": "protocol.websocket",
+    "WebSocketGroup": "websockets",
+    "WebSocketOpCode": "websockets",
+    "WebSocketRequest": "websockets",
+    "WebSocketSession": "websockets",
     "path_join_safe": "files",
 }
 

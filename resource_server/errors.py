@@ -39,7 +39,9 @@
     ├── PatternError       (ValueError)       a route pattern or converter that cannot be used
     ├── FieldError         (ValueError)       a header field or cookie that is not valid
     ├── RegistrationError  (TypeError)        something that is not routes was registered
+    ├── HandshakeError                        a server answered the opening of a WebSocket wrongly
     └── Disconnected       (ConnectionError)  the client left while a handler read or wrote
+        └── WebSocketClosed                   the WebSocket is closed  (code, reason)
 
 The check of header fields lives here as well, because errors carry fields: `checked_field`
 is the one door through which a field enters anything the server sends.
@@ -149,6 +151,27 @@ class RegistrationError(ResourceServerError, TypeError):
 
 class Disconnected(ResourceServerError, ConnectionError):
     """The client left while a handler read from it or wrote to it."""
+
+
+class WebSocketClosed(Disconnected):
+    """The WebSocket is closed: nothing can be sent to it, and nothing more is received.
+
+    `code` (int) and `reason` (str) are those that closed it; 1006 stands for a connection that
+    was lost, 1005 for a peer that gave no code (RFC 6455 §7.4.1).
+    """
+
+    def __init__(self, code: int = 1006, reason: str = "") -> None:
+        self.code = code
+        self.reason = reason
+        told = f": {reason}" if reason else ""
+        super().__init__(f"the WebSocket is closed ({code}{told})")
+
+    def __reduce__(self) -> tuple[type[WebSocketClosed], tuple[int, str]]:
+        return type(self), (self.code, self.reason)
+
+
+class HandshakeError(ResourceServerError):
+    """A server answered a client's opening handshake wrongly (RFC 6455 §4.1)."""
 
 
 def checked_field(name: str | bytes, value: str | bytes | int) -> tuple[str, str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, Protocol, Self
 
     from .headers import HeadersLike
+    from .websockets import Connection, Route
 
     class Exchange(Protocol):
         """What the engine lets a request ask of its connection; any thread may call it."""
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
         def send_interim(self, status_code: int, headers: Headers, /) -> None:
             """Send an interim response now."""
+
+        def open_websocket(self, request: Request, route: Route, /) -> Connection:
+            """Return the connection as a WebSocket that is about to be opened.
+
+            Raises the HTTPError that answers an opening handshake which cannot be accepted.
+            """
 
 
 # A query or form with more pairs is an attack on the dictionary, not a form.

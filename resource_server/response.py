@@ -77,6 +77,9 @@ class Response:
     body: bytes | None = b""
     iterator: Iterator[bytes] | None = None
     file: BinaryIO | None = None
+    # What the connection goes on as after a 101 (RFC 9110 §15.2.2): here it passes through the
+    # middlewares, which may put another response in its place.
+    socket: object | None = None
     compress: bool = False
     _headers: Headers | None = None
     _content_type: str = ""

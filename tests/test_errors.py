@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from resource_server.errors import (
     BadRequest,
     Disconnected,
     FieldError,
+    HandshakeError,
     HTTPError,
     MethodNotAllowed,
     NotFound,
@@ -22,6 +24,7 @@ from resource_server.errors import (
     TooManyRequests,
     Unauthorized,
     UpgradeRequired,
+    WebSocketClosed,
     checked_field,
     error_class,
 )
@@ -191,11 +194,23 @@ def test_every_exception_is_also_of_the_standard_kind_it_is_a_case_of() -> None:
         (FieldError, ValueError),
         (RegistrationError, TypeError),
         (Disconnected, ConnectionError),
+        (WebSocketClosed, Disconnected),
+        (HandshakeError, Exception),
         (HTTPError, Exception),
     ]:
         assert issubclass(cls, kind)
         assert issubclass(cls, ResourceServerError)
         assert cls.__name__ in (errors.__doc__ or "")
+
+
+def test_a_closed_websocket_tells_why() -> None:
+    closed = WebSocketClosed(1001, "going away")
+    assert (closed.code, closed.reason) == (1001, "going away")
+    assert str(closed) == "the WebSocket is closed (1001: going away)"
+    copy = pickle.loads(pickle.dumps(closed))
+    assert (copy.code, copy.reason, str(copy)) == (1001, "going away", str(closed))
+    lost = WebSocketClosed()
+    assert (lost.code, lost.reason, str(lost)) == (1006, "", "the WebSocket is closed (1006)")
 
 
 def test_reasons_are_phrases_of_registered_statuses() -> None:

@@ -9,6 +9,7 @@ import pytest
 import resource_server
 
 NAMES = [
+    "SAME_ORIGIN",
     "BadGateway",
     "BadRequest",
     "Conflict",
@@ -28,6 +29,7 @@ NAMES = [
     "HTTPNotImplemented",
     "HTTPServer",
     "HTTPVersionNotSupported",
+    "HandshakeError",
     "Headers",
     "InternalServerError",
     "JsonResponse",
@@ -64,7 +66,11 @@ NAMES = [
     "UnprocessableContent",
     "UnsupportedMediaType",
     "UpgradeRequired",
+    "WebSocketClosed",
+    "WebSocketGroup",
     "WebSocketOpCode",
+    "WebSocketRequest",
+    "WebSocketSession",
     "delete",
     "get",
     "head",
@@ -78,6 +84,7 @@ NAMES = [
     "register_message_codec",
     "route",
     "websocket",
+    "websocket_session",
 ]
 
 
@@ -112,7 +119,7 @@ class TestReference:
 
     def test_functions(self) -> None:
         assert parameters(resource_server.path_join_safe) == ["root_directory", "filename"]
-        for name in ("get", "delete", "websocket"):
+        for name in ("get", "delete", "websocket", "websocket_session"):
             assert parameters(getattr(resource_server, name))[:1] == ["path"]
         for name in ("put", "post"):
             decorator = getattr(resource_server, name)

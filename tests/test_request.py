@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from resource_server.request import (
     percent_decode,
     register_message_codec,
 )
+
+if TYPE_CHECKING:
+    from resource_server.websockets import Connection, Route
 
 CLIENT = ("192.0.2.1", 50000)
 
@@ -382,6 +385,9 @@ class Exchange:
 
     def send_interim(self, status_code: int, headers: Headers) -> None:
         self.sent.append((status_code, headers.fields()))
+
+    def open_websocket(self, request: Request, route: Route) -> Connection:
+        raise AssertionError("nobody asks for a WebSocket here")
 
 
 class TestConnection:

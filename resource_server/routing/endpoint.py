@@ -23,7 +23,7 @@ from ..errors import (
     RegistrationError,
 )
 from ..response import Response, error_response, instance_of, to_response
-from .resource import RouteOptions, refuse_async
+from .options import RouteOptions, refuse_async
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..request import Request
     from ..response import Handler, Middleware
-    from .resource import Callback
+    from .options import Callback
 
 ErrorHandler: TypeAlias = Callable[["Request", "Any"], object]
 

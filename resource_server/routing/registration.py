@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..errors import RegistrationError, is_token
-from .resource import Resource, Route, function_routes, refuse_async
+from .options import WEBSOCKET, refuse_async
+from .resource import Resource, Route, function_routes
 from .table import METHODS
-from .websocket import WEBSOCKET
 
 _ADVICE = (
     "give a Resource (class or instance), a list of 3-tuples (method, pattern, callback), a"

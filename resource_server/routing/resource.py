@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import RegistrationError
-from .websocket import WEBSOCKET
+from .options import MAX_CONTENT_LENGTH, WEBSOCKET, Callback, RouteOptions
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypedDict, TypeVar, Unpack
+    from typing import Any, ClassVar, Protocol, Self, TypeVar, Unpack
 
-    from ..request import Request
     from ..response import Middleware
+    from .options import AllOptions, CallbackOptions, Options, SessionOptions
 
     Function = TypeVar("Function")
 
@@ -22,118 +22,11 @@ if TYPE_CHECKING:
         def __call__(self, target: Function, /) -> Function:
             """Return `target`."""
 
-    class Options(TypedDict, total=False):
-        """The options that each decorator takes; RouteOptions tells what they mean."""
-
-        name: str | None
-        stream: bool
-        blocking: bool | None
-        expect: Callable[[Request], object] | None
-        middlewares: Iterable[Middleware]
-
-    class AllOptions(Options, total=False):
-        """The options of decorators that do not name the limit themselves."""
-
-        max_content_length: int
-
-
-Callback: TypeAlias = Callable[..., object]
-
-#: Bytes of a request's body that a route takes if it does not say otherwise: 5 MiB.
-MAX_CONTENT_LENGTH = 5_242_880
-
-# CO_COROUTINE and CO_ASYNC_GENERATOR of the module inspect, which takes long to import.
-_ASYNC = 0x80 | 0x200
 
 # Attributes of a decorated function: tuples, which are replaced and never changed, because
 # functools.wraps copies them to wrappers by reference.
 _ROUTES = "__resource_server_routes__"
 _EXPECTED = "__resource_server_expected__"
-
-
-class RouteOptions:
-    """What the server must know of a route before it calls it.
-
-    `name` (str) is for url_for. `max_content_length` (bytes): a longer body is answered 413.
-    `stream` (bool): the handler reads the body while it arrives. `blocking`: True runs it in a
-    worker always; False never hands it to one for being slow (but for `stream`, for an iterator
-    that it returns and with ``HTTPServer(..., inline=False)`` it still is); None lets the server
-    learn. `middlewares`: outermost first.
-
-    `expect(request)` is called in a worker before the body is asked for, of those clients only that
-    send ``Expect: 100-continue`` and wait (RFC 9110 §10.1.1). So it can spare them a body that
-    would be refused, but is no place for authentication. None or True lets the body come, False
-    refuses it with 417; an HTTPError or any Response, returned (also as a class) or raised, is the
-    answer.
-
-    Raises TypeError for anything else.
-    """
-
-    __slots__ = ("blocking", "expect", "max_content_length", "middlewares", "name", "stream")
-
-    def __init__(
-        self,
-        *,
-        name: str | None = None,
-        max_content_length: int = MAX_CONTENT_LENGTH,
-        stream: bool = False,
-        blocking: bool | None = None,
-        expect: Callable[[Request], object] | None = None,
-        middlewares: Iterable[Middleware] = (),
-    ) -> None:
-        if name is not None and (not isinstance(name, str) or not name):
-            raise TypeError(f"name is a str that is not empty, not {name!r}")
-        if type(max_content_length) is not int or max_content_length < 0:
-            raise TypeError(f"max_content_length is a number of bytes, not {max_content_length!r}")
-        if not isinstance(stream, bool):
-            raise TypeError(f"stream is True or False, not {stream!r}")
-        if blocking is not None and not isinstance(blocking, bool):
-            raise TypeError(f"blocking is True, False or None, not {blocking!r}")
-        if expect is not None and not callable(expect):
-            raise TypeError(f"expect is a function that takes the request, not {expect!r}")
-        refuse_async(expect, "expect")
-        self.name = name
-        self.max_content_length = max_content_length
-        self.stream = stream
-        self.blocking = blocking
-        self.expect = expect
-        self.middlewares = checked_middlewares(middlewares)
-
-    def inside(self, middlewares: Iterable[Middleware]) -> RouteOptions:
-        """Return these options with `middlewares` around those of the route."""
-        return RouteOptions(
-            name=self.name,
-            max_content_length=self.max_content_length,
-            stream=self.stream,
-            blocking=self.blocking,
-            expect=self.expect,
-            middlewares=(*checked_middlewares(middlewares), *self.middlewares),
-        )
-
-
-def checked_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, ...]:
-    """Return the middlewares as a tuple; raises TypeError for what is not a list of callables."""
-    given: object = middlewares
-    if callable(given) or isinstance(given, str) or not isinstance(given, Iterable):
-        raise TypeError(f"middlewares is a list of functions, not {middlewares!r}")
-    checked = tuple(middlewares)
-    for middleware in checked:
-        if not callable(middleware):
-            raise TypeError(f"a middleware takes a handler and returns one; {middleware!r} cannot")
-        refuse_async(middleware, "the middleware")
-    return checked
-
-
-def refuse_async(function: object, what: str) -> None:
-    """Raise RegistrationError for a function, bound or not, whose calls only make coroutines."""
-    # A bound method tells the attributes of its function.
-    code = getattr(function, "__code__", None)
-    if code is not None and code.co_flags & _ASYNC:
-        name = getattr(function, "__qualname__", repr(function))
-        raise RegistrationError(
-            f"{what} {name} is written with async: handlers are plain functions here, which run in"
-            " threads and may block; write def, without await"
-        )
 
 
 class Route(tuple[str, str, Callback]):
@@ -174,15 +67,39 @@ def _declared(target: object) -> tuple[tuple[str, str, RouteOptions], ...]:
 
 
 def _decorator(label: str, path: str, methods: Iterable[str], options: AllOptions) -> Decorator:
+    def make() -> RouteOptions:
+        try:
+            return RouteOptions(**options)
+        except TypeError as error:
+            problem = str(error).replace("RouteOptions.__init__() ", "")
+            known = ", ".join(name for name in RouteOptions.__slots__ if name != "socket")
+            raise TypeError(f"{problem}; the options are {known}") from None
+
+    return _declaring(label, path, methods, make)
+
+
+def _socket_decorator(label: str, path: str, session: bool, options: Any) -> Decorator:
+    def make() -> RouteOptions:
+        from .websocket import socket_options
+
+        return socket_options(session, options)
+
+    return _declaring(label, path, [WEBSOCKET], make)
+
+
+def _declaring(
+    label: str, path: str, methods: Iterable[str], make: Callable[[], RouteOptions]
+) -> Decorator:
+    """Return the decorator of routes with the options that `make` checks and returns."""
     if not isinstance(path, str):
         raise TypeError(f'{label} takes a path, as in @{label}("/notes/:id"), not {path!r}')
     try:
-        checked = RouteOptions(**options)
+        options = make()
+    except ValueError as error:
+        raise ValueError(f"{label}({path!r}): {error}") from None
     except TypeError as error:
-        problem = str(error).replace("RouteOptions.__init__() ", "")
-        known = ", ".join(RouteOptions.__slots__)
-        raise TypeError(f"{label}({path!r}): {problem}; the options are {known}") from None
-    routes = tuple([(method, path, checked) for method in methods])
+        raise TypeError(f"{label}({path!r}): {error}") from None
+    routes = tuple([(method, path, options) for method in methods])
 
     def decorate(target: Function) -> Function:
         function = _function_of(target)
@@ -248,13 +165,49 @@ def options(path: str, **options: Unpack[AllOptions]) -> Decorator:
     return _decorator("options", path, ["OPTIONS"], options)
 
 
-def websocket(path: str, **options: Unpack[AllOptions]) -> Decorator:
-    """Register a function (request, opcode, payload) for the events of a WebSocket; see `route`.
+def websocket(path: str, **options: Unpack[CallbackOptions]) -> Decorator:
+    """Register a function (request, opcode, payload) for the events of WebSockets (RFC 6455).
 
-    In the 3-tuple of its route the method is "WEBSOCKET". No WebSocket is opened yet: a GET for
-    which there is no other route is answered with 426, or 501 if it asks for one.
+    ::
+
+        @websocket("/chat", subprotocols=["chat.v1"])
+        def chat(self, request, opcode, payload):
+            if opcode == WebSocketOpCode.Text:
+                request.send(payload)
+
+    `request` is a WebSocketRequest, the same for all events of a WebSocket, which come one at a
+    time and in order. The opcode is a WebSocketOpCode: Open, before anything is sent to the
+    client; Text (`payload` is a str) and Binary (bytes); at last and once, if there was an Open,
+    Close, of which `request.close_code` and `request.close_reason` tell more. An HTTPError or
+    Response that the handler raises or returns for Open refuses the WebSocket; whatever it raises
+    for a message is logged, and closes with 1011.
+
+    The options are `name`, `blocking` and `middlewares` as those of RouteOptions, `pings` and
+    what else WebSocketOptions tells. Raises TypeError for options that there are not or of another
+    type, ValueError for a value that cannot be.
+
+    A path may have a route for GET besides, which is for all that do not ask for a WebSocket. In
+    the 3-tuple of a route the method is "WEBSOCKET".
     """
-    return _decorator("websocket", path, [WEBSOCKET], options)
+    return _socket_decorator("websocket", path, False, options)
+
+
+def websocket_session(path: str, **options: Unpack[SessionOptions]) -> Decorator:
+    """Register a function (socket) that talks to a client over a WebSocket, in a thread of its own.
+
+    ::
+
+        @websocket_session("/echo")
+        def echo(self, socket):
+            for message in socket:
+                socket.send(message)
+
+    `socket` is a WebSocketSession; it is closed when the function returns, with 1011 if it raises,
+    which is logged. The options are those of `websocket` without `blocking` and `pings`, but with
+    `max_sessions` (int): how many may be open at once; others are answered 503. Raises as
+    `websocket`.
+    """
+    return _socket_decorator("websocket_session", path, True, options)
 
 
 def _expectation(kind: str, name: str, description: str) -> Decorator:

@@ -15,9 +15,10 @@ from weakref import WeakSet
 from ..errors import HTTPError, InternalServerError, PatternError, RegistrationError
 from .converter import with_built_in
 from .endpoint import Endpoint, ErrorHandlers, Scope, log_failure
+from .options import checked_middlewares
 from .pattern import Converter, Pattern
 from .registration import collect_routes
-from .resource import Route, checked_middlewares
+from .resource import Route
 from .table import Entry, Table
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..response import Middleware, Response
     from .endpoint import ErrorHandler
-    from .resource import Callback
+    from .options import Callback
 
     HandlerFunction = TypeVar("HandlerFunction", bound=ErrorHandler)
 
@@ -310,7 +311,7 @@ class Router:
     def _search(self, request: Request) -> Endpoint:
         try:
             table = self._table or self._compiled()
-            endpoint, request.matches = table.search(request.method, request.raw_path)
+            endpoint, request.matches = table.search(request)
             return endpoint
         except BaseException as error:  # noqa: BLE001 - one request never ends the server
             # A converter of the application has failed, and not by ValueError.

@@ -3,7 +3,8 @@
 A literal path is a key of `Table.literal`: look-up costs one access, however many routes there are.
 What can be known of it is known before: which route has each method (the first registered that
 could match, wildcards included; a method for which a wildcard comes first is left out), and the
-answers to HEAD, OPTIONS and to methods that it does not have.
+answers to HEAD, OPTIONS and to methods that it does not have. GET is left out as well if there may
+be a route for it and one for WebSockets, since the request's fields decide between them.
 
 Other paths walk a tree of components, whose edges are literals and "any"; the routes met on the way
 are tried in the order of registration.
@@ -14,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..errors import BadRequest
+from .options import WEBSOCKET
 from .pattern import join_path, split_path
-from .websocket import WEBSOCKET, refuse
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
+    from ..request import Request
     from .endpoint import Endpoint, Scope
     from .pattern import Pattern
     from .resource import Route
@@ -34,12 +36,27 @@ class Entry:
 
     __slots__ = ("endpoint", "pattern", "route", "scope")
 
+    endpoint: Endpoint
+
     def __init__(self, route: Route, pattern: Pattern, scope: Scope) -> None:
         self.route = route
         self.pattern = pattern
         self.scope = scope
-        callback = refuse if route[0] == WEBSOCKET else route[2]
-        self.endpoint: Endpoint = scope.endpoint(callback, route.options)
+        if route[0] == WEBSOCKET:
+            self.endpoint = _opening(route, scope)
+        else:
+            self.endpoint = scope.endpoint(route[2], route.options)
+
+
+def _opening(route: Route, scope: Scope) -> Endpoint:
+    """Return the endpoint that opens the WebSockets of a route."""
+    from .websocket import SocketRoute  # which takes its time to import
+
+    socket = SocketRoute(route[2], route.options)
+    endpoint = scope.endpoint(socket.open, route.options)
+    # What follows the head of a request that opens a WebSocket are frames (RFC 6455 §4.1).
+    endpoint.max_content_length = 0
+    return endpoint
 
 
 class _Row:
@@ -119,6 +136,11 @@ def _first(
     return None
 
 
+def _may_open(rows: Iterable[_Row], request: Request) -> bool:
+    """Tell whether the request asks for a WebSocket, if there are any; else its fields wait."""
+    return any(WEBSOCKET in row.endpoints for row in rows) and "websocket" in request.upgrade
+
+
 def _allow(methods: Iterable[str]) -> tuple[str, ...]:
     """Return the methods for an Allow field: what the routes have and what follows from it."""
     allowed = {*methods, "OPTIONS"}
@@ -191,6 +213,7 @@ class Table:
                 else:
                     known[method] = endpoint
         socket = known.pop(WEBSOCKET, None)
+        undecided = "GET" in known and (socket is not None or WEBSOCKET in unknown)
         if socket is not None and "GET" not in unknown:
             known.setdefault("GET", socket)
         if "GET" in known and "HEAD" not in unknown:
@@ -201,13 +224,16 @@ class Table:
             refusal = rows[0].scope.refuse_method(allow)
             for method in self._methods:
                 known.setdefault(method, refusal)
+        if undecided:
+            del known["GET"]
         return known
 
-    def search(self, method: str, raw_path: str) -> tuple[Endpoint, dict[str, object]]:
+    def search(self, request: Request) -> tuple[Endpoint, dict[str, object]]:
         """Return what answers a request that `literal` does not know, and the wildcards' values.
 
         Raises whatever a converter raises, but for ValueError.
         """
+        method, raw_path = request.method, request.raw_path
         if method not in self._methods:
             return self._root.not_implemented, {}
         if raw_path == "*" and method == "OPTIONS":
@@ -217,7 +243,10 @@ class Table:
         except BadRequest as error:
             return self._root.refuse_path(error), {}
         rows = self._paths.candidates(components)
-        found = _first(rows, method, components)
+        found = None
+        if method == "GET" and _may_open(rows, request):
+            found = _first(rows, WEBSOCKET, components)
+        found = found or _first(rows, method, components)
         if found is None:
             for each in _SUBSTITUTES.get(method, ()):
                 found = found or _first(rows, each, components)

@@ -9,11 +9,10 @@ import pytest
 
 from resource_server.errors import PatternError, RegistrationError
 from resource_server.request import Request
+from resource_server.routing.options import MAX_CONTENT_LENGTH, RouteOptions
 from resource_server.routing.resource import (
-    MAX_CONTENT_LENGTH,
     Resource,
     Route,
-    RouteOptions,
     delete,
     function_routes,
     get,

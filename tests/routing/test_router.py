@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resource_server.errors import Forbidden, Gone, MethodNotAllowed, PatternError
+from resource_server.errors import Gone, MethodNotAllowed, PatternError
 from resource_server.request import Request
 from resource_server.response import Response
 from resource_server.routing.pattern import Converter, Pattern
-from resource_server.routing.resource import Resource, get, websocket
+from resource_server.routing.resource import Resource, get
 from resource_server.routing.router import Endpoint, Router
 
 
@@ -145,67 +145,6 @@ def test_methods_that_nobody_knows_are_501() -> None:
     assert answer(router, "CONNECT", "host:443")[0] == 501
     assert answer(router, "PURGE", "/a") == (200, "0")
     assert allow(router, "PURGE", "/b") == (405, "GET, HEAD, OPTIONS")
-
-
-class TestWebSockets:
-    """A path that only has a WebSocket, as long as none can be opened."""
-
-    @staticmethod
-    def ask(router: Router, path: str, method: str = "GET", **headers: str) -> Response:
-        return router.dispatch(Request(("127.0.0.1", 1), method, path, headers=headers))
-
-    @pytest.mark.parametrize("pattern", ["/ws", "/:ws"])
-    def test_a_request_is_told_what_is_missing(self, pattern: str) -> None:
-        router = router_of(("WEBSOCKET", pattern))
-        for method in ("GET", "HEAD"):
-            response = self.ask(router, "/ws", method, Upgrade="h2c", Connection="upgrade")
-            assert (response.status_code, response.headers["Upgrade"]) == (426, "websocket")
-            assert response.body is not None
-            response = self.ask(router, "/ws", method, Upgrade="WebSocket", Connection="Upgrade")
-            assert response.status_code == 501
-            assert response.body == b"501 Not Implemented\nWebSocket is not served yet\n"
-
-    @pytest.mark.parametrize("pattern", ["/ws", "/:ws"])
-    def test_no_client_may_send_its_method_or_hear_of_it(self, pattern: str) -> None:
-        router = router_of(("WEBSOCKET", pattern), ("PUT", pattern))
-        assert answer(router, "WEBSOCKET", "/ws")[0] == 501
-        assert answer(router, "WEBSOCKET", "/no/thing")[0] == 501
-        assert allow(router, "OPTIONS", "/ws") == (204, "GET, HEAD, OPTIONS, PUT")
-        assert allow(router, "POST", "/ws") == (405, "GET, HEAD, OPTIONS, PUT")
-        assert allow(router, "OPTIONS", "*") == (204, "GET, HEAD, OPTIONS, PUT")
-        assert answer(router, "PUT", "/ws")[0] == 200
-
-    @pytest.mark.parametrize("pattern", ["/ws", "/:ws", "/:rest*"])
-    @pytest.mark.parametrize("socket", ["/ws", "/:ws"])
-    @pytest.mark.parametrize("turned", [False, True])
-    def test_a_get_route_of_the_path_answers_instead(
-        self, pattern: str, socket: str, turned: bool
-    ) -> None:
-        routes = [("WEBSOCKET", socket), ("GET", pattern)]
-        router = router_of(*(reversed(routes) if turned else routes))
-        for method in ("GET", "HEAD"):
-            assert self.ask(router, "/ws", method).status_code == 200
-        head = router_of(("WEBSOCKET", socket), ("HEAD", pattern))
-        assert self.ask(head, "/ws", "HEAD").status_code == 200
-        assert self.ask(head, "/ws").status_code == 426
-
-    def test_its_middlewares_and_error_handlers_have_their_part(self) -> None:
-        def guard(handler: Any) -> Any:
-            def guarded(request: Request) -> Response:
-                if "authorization" not in request.headers:
-                    raise Forbidden()
-                response: Response = handler(request)
-                return response
-
-            return guarded
-
-        def chat(request: Request, opcode: int, payload: str) -> None: ...
-
-        router = Router()
-        router.register_routes(websocket("/ws", middlewares=[guard])(chat))
-        router.error_handler(426, lambda request, error: "upgrade, please")
-        assert self.ask(router, "/ws").status_code == 403
-        assert self.ask(router, "/ws", Authorization="x").body == b"upgrade, please"
 
 
 @pytest.mark.parametrize("path", ["/%", "/%ff", "/a%zz", "*", "x"])
@@ -344,10 +283,11 @@ SHAPES = ["/", "/a", "/b", "/a/b", "/:x", "/:x(int)", "/a/:x", "/:x/b", "/:x?", 
         st.tuples(st.sampled_from(["GET", "PUT", "HEAD", "WEBSOCKET"]), st.sampled_from(SHAPES))
     ),
     st.sampled_from(["GET", "PUT", "HEAD"]),
+    st.booleans(),
     st.lists(st.sampled_from(["a", "b", "5", "%61"]), max_size=4),
 )
 def test_the_tables_answer_as_a_scan_of_all_routes_would(
-    routes: list[tuple[str, str]], method: str, components: list[str]
+    routes: list[tuple[str, str]], method: str, upgrade: bool, components: list[str]
 ) -> None:
     path = "/" + "/".join(components)
     router = router_of(*routes)
@@ -360,8 +300,12 @@ def test_the_tables_answer_as_a_scan_of_all_routes_would(
     if not mine and method == "HEAD":
         mine = [i for registered, i in found if registered == "GET"]
     socket = method != "PUT" and any(registered == "WEBSOCKET" for registered, _ in found)
-    status, text = answer(router, method, path)
-    if socket and not mine:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"} if upgrade else {}
+    response = router.dispatch(Request(("h", 1), method, path, headers=headers))
+    status, text = response.status_code, (response.body or b"").decode()
+    if socket and method == "GET" and upgrade:
+        assert status == 501
+    elif socket and not mine:
         assert status == 426
     elif mine:
         assert (status, text.split()[0]) == (200, str(mine[0]))
