@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from ..request import Request
-    from .wire import Wire
+    from .exchange import Exchange
 
 
 class CollectedBody:
@@ -79,9 +79,9 @@ class LiveBody(io.RawIOBase):
     BadRequest for malformed chunks, and Disconnected when the client leaves before the end.
     """
 
-    def __init__(self, wire: Wire, request: Request, limit: int) -> None:
+    def __init__(self, exchange: Exchange, request: Request, limit: int) -> None:
         super().__init__()
-        self._wire = wire
+        self._exchange = exchange
         self._request = request
         self._limit = limit
         self._received = 0
@@ -104,9 +104,9 @@ class LiveBody(io.RawIOBase):
         return size
 
     def _next_piece(self) -> bytes:
-        wire = self._wire
-        http = wire.http
-        if self._request.exchange is not wire:
+        exchange = self._exchange
+        http = exchange.http
+        if self._request.exchange is not exchange:
             raise ValueError("the body can be read only while its request is handled")
         while True:
             piece = http.read_body()
@@ -122,16 +122,16 @@ class LiveBody(io.RawIOBase):
             if http.body_complete:
                 return b""
             if http.expects_continue:
-                wire.send_all(http.continue_())
+                exchange.send_all(http.continue_())
             http.receive(self._wait_for_more())
 
     def _wait_for_more(self) -> bytes:
-        limits = self._wire.limits
+        limits = self._exchange.limits
         patience = limits.body_idle + self._received / limits.body_rate - self._waited
         started = time.monotonic()
-        data = self._wire.receive_some(min(limits.body_idle, patience))
+        data = self._exchange.receive_some(min(limits.body_idle, patience))
         self._waited += time.monotonic() - started
         if not data:
-            self._wire.broken = True
+            self._exchange.broken = True
             raise Disconnected("The client left within the body.")
         return data

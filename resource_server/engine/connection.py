@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import selectors
 import socket
 from time import perf_counter
@@ -300,7 +301,7 @@ class Connection(Exchange):
             self.deadline = min(self.loop.now + limits.body_idle, slowest)
             self._watch(_READ)
             if http.paused:
-                self.loop.resume(self)
+                self._resume()
             return True
         if http.trailers is not None:
             request.trailers = http.trailers
@@ -355,6 +356,8 @@ class Connection(Exchange):
             self.deadline = self.loop.now + self.limits.write
             self._watch(_WRITE)
             return True
+        if self._websocket is not None:
+            return self._change_protocol()
         if self._request is not None:
             # The worker was only asked whether the body is wanted.
             assert self._endpoint is not None
@@ -364,12 +367,26 @@ class Connection(Exchange):
             self._watch(_READ)
             if http.buffered:
                 # Pipelined; the others get their turn first.
-                self.loop.resume(self)
+                self._resume()
             else:
                 self.state = READING
             return True
         self._begin_closing()
         return True
+
+    def _resume(self) -> None:
+        self.state = State.RESUMING
+        self.loop.resume(self)
+
+    def _change_protocol(self) -> bool:
+        """Let a WebSocket have the socket, as the response that opens it has been sent."""
+        websocket, self._websocket = self._websocket, None
+        assert websocket is not None
+        self._watch(0)
+        self.state = State.CLOSED
+        self.deadline = math.inf
+        self.loop.forget(self)
+        return websocket.enter()
 
     # -- the leader: output ----------------------------------------------------------------
 
@@ -404,15 +421,18 @@ class Connection(Exchange):
     def expire(self) -> None:
         """The deadline has passed: tell a client that is slow, leave one that is idle or stuck."""
         state = self.state
-        if (state is READING and self._partial) or state is State.COLLECTING:
+        if state is WORKING:
+            # A handler may take its time; whoever gives the connection back sets a deadline.
+            self.deadline = math.inf
+        elif (state is READING and self._partial) or state is State.COLLECTING:
             self._refuse(RequestTimeout("The request came too slowly."), self._request)
         else:
             self.close()
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way that a client waits for."""
-        return self.state in (READING, State.HANDSHAKE)
+    def stop(self) -> None:
+        """Close unless something is under way that a client waits for."""
+        if self.state in (READING, State.HANDSHAKE):
+            self.close()
 
     def _begin_closing(self) -> None:
         """Close so that the client surely reads the response (RFC 9112 §9.6)."""
@@ -449,12 +469,17 @@ class Connection(Exchange):
         self._watch(0)
         working = self.state is WORKING
         self.state = State.CLOSED
+        self.deadline = math.inf
         self.loop.forget(self)
         if working:
             # What it holds is let go of when the handler's thread gives it back.
             self.abandon()
         else:
             self.release()
+
+    def cut_off(self) -> None:
+        """End it now."""
+        self.close()
 
     def drop(self) -> None:
         """End a connection that is the leader's, although its state may still be WORKING."""

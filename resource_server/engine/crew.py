@@ -43,6 +43,8 @@ class Crew:
         self._count = 0
         # Jobs under way that do nothing but wait for their client.
         self._waiting = 0
+        # Jobs that last, and do not count as workers.
+        self._hosted = 0
         # Threads that wait for a job, less jobs not yet taken: one that makes it negative finds
         # nobody.
         self._spare = 0
@@ -50,32 +52,56 @@ class Crew:
 
     # -- any thread ------------------------------------------------------------------------
 
-    def submit(self, job: Job, *, role: bool = False) -> None:
+    def submit(self, job: Job, *, role: bool = False) -> bool:
         """Have ``job`` run by some thread of the crew, soon; later if all are busy.
 
         :param role: start a thread for it even beyond the limit: a loop without a leader, or a
             leader without a standby, would wait for handlers to end.
+        :returns: False if the crew has been closed, and the job is not run.
         :raises RuntimeError: if a thread is needed and the system has none left.
         """
         with self._lock:
             if self._closed:
-                return
+                return False
             if self._spare > 0 or (self._count >= self._allowed() and not role):
                 self._spare -= 1
                 self._jobs.put(job)
-                return
+                return True
             thread = self._enlist(job)
         error = self._start(thread)
         if error is None:
-            return
+            return True
         with self._lock:
             others = self._count > ROLES
             if others and not role:
                 # No thread to be had: one of those that run takes the job when it is done.
                 self._spare -= 1
                 self._jobs.put(job)
-                return
+                return True
         raise error
+
+    def host(self, job: Job) -> None:
+        """Have ``job``, which lasts, run in a thread that does not count as a worker's.
+
+        :raises RuntimeError: if the system has no thread left.
+        """
+
+        def hosted() -> None:
+            try:
+                job()
+            finally:
+                self._count_hosted(-1)
+
+        self._count_hosted(1)
+        try:
+            self.submit(hosted, role=True)
+        except RuntimeError:
+            self._count_hosted(-1)
+            raise
+
+    def _count_hosted(self, change: int) -> None:
+        with self._lock:
+            self._hosted += change
 
     def begin_waiting(self) -> bool:
         """Tell, in a job, that it waits for its client from now on: another may work meanwhile.
@@ -100,7 +126,7 @@ class Crew:
             self._waiting -= 1
 
     def _allowed(self) -> int:
-        return self._limit + min(self._waiting, MAX_WAITING)
+        return self._limit + self._hosted + min(self._waiting, MAX_WAITING)
 
     def _enlist(self, job: Job | None) -> threading.Thread:
         # With the lock held. The thread begins with `job`, or with the first that waits.

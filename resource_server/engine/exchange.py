@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Protocol
 
     from ..request import Request
-    from .loop import Loop
+    from ..websockets import Route
+    from .loop import Loop, Timed
     from .tls import TLSSocket
+    from .websocket import WebSocketConnection
 
     class Endpoint(Protocol):
         """What answers a request, and what the engine must know beforehand."""
@@ -126,6 +128,7 @@ class Exchange(Wire):
         "_file_left",
         "_output",
         "_request",
+        "_websocket",
         "body",
         "client_address",
         "loop",
@@ -146,6 +149,8 @@ class Exchange(Wire):
         self._output: memoryview | None = None
         self._file: BinaryIO | None = None
         self._file_left = 0
+        # Opened by the request that is being answered.
+        self._websocket: WebSocketConnection | None = None
 
     if TYPE_CHECKING:
 
@@ -250,6 +255,8 @@ class Exchange(Wire):
         if self.loop.stopping:
             http.keep_alive = False
         sent = 0
+        if response.socket is not self._websocket or response.status_code != 101:
+            self._end_websocket()
         try:
             first: bytes | None = None
             if response.iterator is not None:
@@ -257,8 +264,12 @@ class Exchange(Wire):
                 assert endpoint is not None
                 response, first = self._begin_stream(request, endpoint, response)
             head, response = self._start(response)
+            if response is _FAILED:
+                self._end_websocket()
             body = response.body
             if body is not None:
+                if self._websocket is not None:
+                    self._websocket.leftover = http.take_buffer()
                 http.finish()
                 if not http.sends_payload:
                     body = b""
@@ -289,7 +300,7 @@ class Exchange(Wire):
     def _start(self, response: Response) -> tuple[bytes, Response]:
         """The response's head; if it cannot be written down, that of a 500 in its place."""
         try:
-            if response.status_code < 200:
+            if response.status_code < 200 and self._websocket is None:
                 raise ValueError(f"{response.status_code} is no status of a final response")
             if response.body is None:
                 _check_source(response)
@@ -348,6 +359,25 @@ class Exchange(Wire):
         except OSError as error:
             log.debug("A response to %s was not finished: %s", self.client_address[0], error)
             self.broken = True
+
+    def open_websocket(self, request: Request, route: Route) -> WebSocketConnection:
+        """Accept a request's opening handshake; the response that opens it has yet to be given.
+
+        :raises HTTPError: for a handshake that is not valid, or when there is no room.
+        """
+        # Imported on first use: a server without WebSockets does without.
+        from .websocket import open_websocket
+
+        if self._websocket is not None:
+            raise RuntimeError("a request opens one WebSocket at most")
+        self._websocket = open_websocket(self.loop, self.sock, request, route)
+        return self._websocket
+
+    def _end_websocket(self) -> None:
+        """It is not opened after all."""
+        websocket, self._websocket = self._websocket, None
+        if websocket is not None:
+            websocket.refuse()
 
     # -- the thread that answers: streams --------------------------------------------------
 
@@ -428,6 +458,7 @@ class Exchange(Wire):
         self.sock.close()
         self._output = None
         self._drop_body()
+        self._end_websocket()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -457,7 +488,7 @@ def _close(response: Response) -> None:
         log_exception("A response could not be closed.")
 
 
-def learn(endpoint: Endpoint, elapsed: float) -> None:
+def learn(endpoint: Timed, elapsed: float) -> None:
     """Count a run in the route's average, and decide by it who makes the next."""
     mean = endpoint.mean = endpoint.mean + (elapsed - endpoint.mean) * _WEIGHT
     if endpoint.slow:

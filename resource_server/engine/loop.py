@@ -35,7 +35,7 @@ from time import perf_counter
 from time import time as clock
 
 from ..headers import format_date
-from .connection import Connection, State
+from .connection import Connection
 from .defects import log_exception
 from .tls import TLSSocket
 from .wire import LONGEST_WAIT
@@ -57,6 +57,31 @@ if TYPE_CHECKING:
 
         def on_event(self, mask: int) -> bool:
             """Do what there is to do; tell whether the caller still leads."""
+
+    class Peer(Source, Protocol):
+        """A connection, of HTTP or a WebSocket's. The leader alone calls these."""
+
+        sock: socket.socket | TLSSocket
+        #: when to call ``expire``, ``time.monotonic`` seconds; infinite while nothing can expire
+        deadline: float
+
+        def expire(self) -> None:
+            """Do what is due at the deadline, which is another one then, or infinite."""
+
+        def stop(self) -> None:
+            """End soon, with what is under way finished: the server stops."""
+
+        def cut_off(self) -> None:
+            """End now."""
+
+        def drop(self) -> None:
+            """End now, after a defect in `on_event`."""
+
+    class Timed(Protocol):
+        """Code that is run: see `Endpoint`."""
+
+        mean: float
+        slow: bool
 
 
 log = logging.getLogger("resource_server")
@@ -118,14 +143,14 @@ class Loop:
         self.lead_lock = threading.Lock()
         self.lead_lock.acquire()
         #: the endpoint that runs while the lead lies there, and since when (``time.perf_counter``)
-        self.running: Endpoint | None = None
+        self.running: Timed | None = None
         self.started = 0.0
         self.standby_asleep = False
         self._alarm = threading.Lock()
         self._alarm.acquire()
         #: ``time.monotonic``, read once per round of events
         self.now = time.monotonic()
-        self.connections: set[Connection] = set()
+        self.connections: set[Peer] = set()
         self._listeners: list[Listener] = []
         self._max_descriptor = math.inf
         self._ending = False
@@ -137,7 +162,7 @@ class Loop:
         self._logged: dict[str, float] = {}
         # What is to be served before the selector is looked at again, and after that.
         self._ready: collections.deque[tuple[Source, int]] = collections.deque()
-        self._resumed: list[Connection] = []
+        self._resumed: list[Source] = []
         self._date = (0, b"")
         self._door_lock = threading.Lock()
         self._door: list[Source] = []
@@ -256,7 +281,7 @@ class Loop:
 
     # -- the leader ------------------------------------------------------------------------
 
-    def lay_down(self, endpoint: Endpoint | None) -> float:
+    def lay_down(self, endpoint: Timed | None) -> float:
         """Lay the lead down, as code follows that may take long; the time (``perf_counter``)."""
         self.running = endpoint
         self.started = started = perf_counter()
@@ -294,8 +319,9 @@ class Loop:
     def _recover(self, source: Source | None) -> None:
         """After an exception: drop the connection that it came from, and do not spin."""
         try:
-            if isinstance(source, Connection):
-                source.drop()
+            drop = getattr(source, "drop", None)
+            if drop is not None:
+                drop()
             else:
                 time.sleep(TAKE_OVER)
         except BaseException:  # noqa: BLE001 - as above
@@ -318,7 +344,7 @@ class Loop:
         for key, mask in events:
             ready.append((key.data, mask))
         if self._resumed:
-            ready.extend([(connection, 0) for connection in self._resumed])
+            ready.extend([(source, 0) for source in self._resumed])
             self._resumed.clear()
         if ready and self._next_sweep > now + self._tick:
             # Whatever is served now may set a deadline.
@@ -335,8 +361,6 @@ class Loop:
         earliest = math.inf
         expired = 0
         for connection in list(self.connections):
-            if connection.state is State.WORKING:
-                continue
             if connection.deadline <= now:
                 connection.expire()
                 expired += 1
@@ -344,19 +368,17 @@ class Loop:
                     # The others get their turn first.
                     self._next_sweep = now
                     return
-            if connection.state is not State.CLOSED:
-                earliest = min(earliest, connection.deadline)
+            earliest = min(earliest, connection.deadline)
         if not self._paused:
             self._next_sweep = max(self._next_sweep, earliest)
         # A stop is punctual. At its deadline there is nothing left to be swept.
         self._next_sweep = min(self._next_sweep, self._deadline)
 
-    def resume(self, connection: Connection) -> None:
-        """Serve a connection that holds another request, after what the selector has to report."""
-        connection.state = State.RESUMING
-        self._resumed.append(connection)
+    def resume(self, source: Source) -> None:
+        """Serve one that can go on by itself, after what the selector has to report."""
+        self._resumed.append(source)
 
-    def watch(self, connection: Connection, before: int, events: int) -> None:
+    def watch(self, connection: Peer, before: int, events: int) -> None:
         """Have the selector report ``events`` of a connection; 0 for none."""
         descriptor = connection.sock.fileno()
         if not before:
@@ -366,7 +388,7 @@ class Loop:
         else:
             self._selector.unregister(descriptor)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Peer) -> None:
         """A connection is being closed."""
         self.connections.discard(connection)
 
@@ -460,13 +482,12 @@ class Loop:
         self._listeners = []
         self._paused = False
         for connection in list(self.connections):
-            if connection.idle:
-                connection.close()
+            connection.stop()
 
     def _may_end(self) -> bool:
         if self.connections and time.monotonic() >= self._deadline:
             for connection in list(self.connections):
-                connection.close()
+                connection.cut_off()
         return not self.connections
 
     def give_up(self) -> None:

@@ -278,3 +278,44 @@ class TestWithoutThreads:
         crew.queue(done.set)
         gate.set()
         assert done.wait(PATIENCE)
+
+
+def test_jobs_that_last_leave_the_workers_to_others(crew: Crew) -> None:
+    leave = threading.Event()
+    arrived = threading.Barrier(11)
+
+    def lasting() -> None:
+        arrived.wait(PATIENCE)
+        leave.wait(PATIENCE)
+
+    for _ in range(10):
+        crew.host(lasting)
+    arrived.wait(PATIENCE)
+    done = threading.Event()
+    assert crew.submit(done.set)
+    assert done.wait(PATIENCE)
+    leave.set()
+    # Whoever has nothing to do any more, and is more than may work, ends.
+    deadline = time.monotonic() + PATIENCE
+    while crew.size > 2 + ROLES:
+        assert time.monotonic() < deadline
+
+
+def test_a_job_that_was_to_last_and_found_no_thread_is_not_counted(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    allowed = crew._allowed()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            crew.host(lambda: None)
+    assert crew._allowed() == allowed
+
+
+def test_a_crew_that_is_closed_takes_no_job_and_says_so() -> None:
+    crew = Crew(1)
+    crew.close()
+    assert not crew.submit(lambda: None)

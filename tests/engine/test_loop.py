@@ -16,7 +16,7 @@ import pytest
 
 from resource_server import Limits, Response
 from resource_server.engine import connection as connection_module
-from resource_server.engine.connection import State
+from resource_server.engine.connection import Connection, State
 from resource_server.engine.crew import Crew
 from resource_server.engine.listener import Listener, bind
 from resource_server.engine.loop import TAKE_OVER, Loop
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from resource_server import HTTPError, Request
-    from resource_server.engine.connection import Connection
 
 
 class Stub:
@@ -82,6 +81,11 @@ class Bench:
             source, mask = ready.popleft()
             assert source.on_event(mask)
 
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that speak HTTP."""
+        return [each for each in self.loop.connections if isinstance(each, Connection)]
+
     def connect(self) -> Client:
         client = Client(self.address)
         if not self.leading:
@@ -95,7 +99,7 @@ class Bench:
             self.loop.stop(time.monotonic())
             assert self.loop.ended.wait(PATIENCE)
         else:
-            for connection in list(self.loop.connections):
+            for connection in self.connections:
                 connection.close()
             self.loop.give_up()
         assert self.crew.join(time.monotonic() + PATIENCE)
@@ -247,7 +251,7 @@ class TestLeading:
         bench.lead()
         with Client(bench.address) as client:
             assert client.get("/").status == 200
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             drop = connection_module.Connection.drop
 
             def fail(_: object) -> None:
@@ -290,7 +294,7 @@ class TestDeadlines:
             loop = bench.loop
             while loop._next_sweep < math.inf and loop._next_sweep < time.monotonic() + 5:
                 loop._wait()
-            (connection,) = loop.connections
+            (connection,) = bench.connections
             client.send(b"nonsense\r\n\r\n")
             assert select.select([connection.sock.fileno()], [], [], PATIENCE)[0]
             loop._next_sweep = time.monotonic()
@@ -309,7 +313,7 @@ class TestDeadlines:
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with bench.connect():
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             connection.deadline = 0.0
 
             def fail() -> None:
@@ -484,7 +488,7 @@ class TestAccepting:
 class TestConnections:
     def test_an_event_for_a_closed_connection_is_nothing(self, bench: Bench) -> None:
         with bench.connect():
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             connection.close()
             connection.close()
             for mask in (0, selectors.EVENT_READ, selectors.EVENT_WRITE):
@@ -492,7 +496,7 @@ class TestConnections:
 
     def test_events_without_anything_to_read_are_nothing(self, bench: Bench) -> None:
         with bench.connect() as client:
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             assert connection.on_event(selectors.EVENT_READ)
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
             while state_of(connection) is not State.COLLECTING:
@@ -512,7 +516,7 @@ class TestConnections:
 
     def test_a_deadline_within_a_turn_that_is_awaited_closes(self, bench: Bench) -> None:
         with bench.connect() as client:
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
             while state_of(connection) is not State.RESUMING:
                 bench.turn()
@@ -533,7 +537,7 @@ class TestConnections:
                 pass
 
         with bench.connect():
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             bench.loop.watch(connection, selectors.EVENT_READ, 0)
             connection._interest = 0
             real = connection.sock
@@ -590,7 +594,7 @@ class TestConnections:
 
     def test_a_socket_that_cannot_be_shut_down_is_closed(self, bench: Bench) -> None:
         with bench.connect():
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             real = connection.sock
 
             class Stubborn:
@@ -606,7 +610,7 @@ class TestConnections:
 
     def test_giving_up_with_a_socket_that_cannot_be_shut_down(self, bench: Bench) -> None:
         with bench.connect():
-            (connection,) = bench.loop.connections
+            (connection,) = bench.connections
             real = connection.sock
 
             class Stubborn:
