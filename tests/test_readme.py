@@ -8,11 +8,16 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from websocket import create_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.rst").read_text(encoding="utf-8")
@@ -51,24 +56,44 @@ def test_the_examples_run_in_their_order(
 
 
 def test_the_first_app_answers_as_shown(tmp_path: Path) -> None:
-    (name, text) = next((name, text) for _, name, text in BLOCKS if name.endswith(".py"))
-    (tmp_path / name).write_text(text, encoding="utf-8")
     console = next(text for kind, _, text in BLOCKS if kind == "console")
+    with running("hello.py", tmp_path) as url:
+        for command, expected in re.findall(
+            r"^\$ (curl .*)\n((?:[^$].*\n)*)", console, re.MULTILINE
+        ):
+            assert curl(command.replace("http://127.0.0.1:8000", url)) == expected.strip()
+
+
+def test_the_chat_chats(tmp_path: Path) -> None:
+    with running("chat.py", tmp_path) as url, ExitStack() as people:
+        assert "new WebSocket" in requests.get(url, timeout=30).text
+        address = url.replace("http", "ws") + "/chat"
+        ann, ben = [
+            people.enter_context(closing(create_connection(address, timeout=30, origin=url)))
+            for _ in range(2)
+        ]
+        for speaker, said in ((ann, "Hello!"), (ben, "Hi.")):
+            speaker.send(said)
+            assert [ann.recv(), ben.recv()] == [said, said]
+
+
+@contextmanager
+def running(name: str, directory: Path) -> Iterator[str]:
+    """Save an app of the README, start it as told there, and yield its URL."""
+    text = next(text for _, title, text in BLOCKS if title == name)
+    (directory / name).write_text(text, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", "resource_server", name, "--port", "0", "--no-access-log"],
-        cwd=tmp_path,
+        cwd=directory,
         env={"PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline())
+        found = re.search(r"http://[^/\s]+", process.stdout.readline())
         assert found
-        for command, expected in re.findall(
-            r"^\$ (curl .*)\n((?:[^$].*\n)*)", console, re.MULTILINE
-        ):
-            assert curl(command.replace("http://127.0.0.1:8000", found[0])) == expected.strip()
+        yield found[0]
     finally:
         process.terminate()
         process.communicate()
