@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
+from websocket import ABNF, WebSocketBadStatusException, create_connection
 
 from resource_server import Request, Router
-from scripts.demo.app import MAX_NOTES, MAX_TEXT_LENGTH, app
+from scripts.demo.app import MAX_NAME_LENGTH, MAX_NOTES, MAX_TEXT_LENGTH, MAX_VISITORS, NAMES, app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from resource_server import Response
+    from resource_server import HTTPServer, Response
+    from tests.conftest import Serve
 
     Ask = Callable[..., tuple[Response, Any]]
+    OpenPage = Callable[..., "Page"]
+
+#: Seconds until what is waited for has to be there.
+PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -118,3 +127,224 @@ def test_the_page_may_load_nothing_from_elsewhere(board: Router) -> None:
         assert response.status_code == 200
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
         response.close()
+
+
+class Page:
+    """An open page: what its WebSocket has told it."""
+
+    def __init__(self, server: HTTPServer, name: str = "", **options: Any) -> None:
+        url = f"{server.url.replace('http', 'ws', 1)}/api/live?name={quote(name)}"
+        self.socket = create_connection(url, timeout=PATIENCE, **options)
+        self.notes: dict[int, Any] = {}
+        self.people: list[str] = []
+        self.name = ""
+        self.hear_until(lambda: self.loaded)
+
+    loaded = False
+
+    def hear_until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            for what, told in json.loads(self.socket.recv()).items():
+                getattr(self, f"hear_{what}")(told)
+
+    def hear_until_notes_are(self, notes: dict[int, Any]) -> None:
+        self.hear_until(lambda: self.notes == notes)
+
+    def hear_of(self, note: dict[str, Any]) -> None:
+        self.hear_until(lambda: self.notes.get(note["id"]) == note)
+
+    def hear_until_people_are(self, *names: str) -> None:
+        self.hear_until(lambda: self.people == list(names))
+
+    def hear_notes(self, notes: list[Any]) -> None:
+        self.notes = {note["id"]: note for note in notes}
+        self.loaded = True
+
+    def hear_note(self, note: Any) -> None:
+        older = self.notes.get(note["id"], note)
+        assert older["changed"] <= note["changed"], "a change came before one that was made earlier"
+        self.notes[note["id"]] = note
+
+    def hear_gone(self, number: int) -> None:
+        del self.notes[number]
+
+    def hear_people(self, names: list[str]) -> None:
+        self.people = names
+
+    def hear_you(self, name: str) -> None:
+        self.name = name
+
+    def hear_close(self) -> int:
+        """Return the code with which the server closes."""
+        while True:
+            opcode, payload = self.socket.recv_data(control_frame=True)
+            if opcode == ABNF.OPCODE_CLOSE:
+                assert self.socket.sock is not None
+                self.socket.sock.close()  # its Close has been sent
+                return int.from_bytes(payload[:2], "big")
+
+
+@pytest.fixture
+def server(board: Router, serve: Serve) -> HTTPServer:
+    return serve(board)
+
+
+@pytest.fixture
+def open_page(server: HTTPServer) -> Iterator[OpenPage]:
+    """Open pages of the board: ``open_page(name="", **options of create_connection) -> Page``."""
+    with ExitStack() as pages:
+
+        def start(name: str = "", **options: Any) -> Page:
+            page = Page(server, name, **options)
+            pages.callback(page.socket.shutdown)
+            return page
+
+        yield start
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Let threads take turns so often that what they do at once gets mixed."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def notes_of(ask: Ask) -> dict[int, Any]:
+    """The notes as REST tells them."""
+    return {note["id"]: note for note in ask("GET", "/api/notes")[1]["notes"]}
+
+
+def test_every_open_page_hears_of_each_change(ask: Ask, open_page: OpenPage) -> None:
+    old = ask("POST", "/api/notes", {"text": "old"})[1]
+    pages = [open_page(), open_page()]
+    for page in pages:
+        assert page.notes == {old["id"]: old}
+
+    new = ask("POST", "/api/notes", {"text": "new", "color": "pink"})[1]
+    for page in pages:
+        page.hear_until_notes_are({old["id"]: old, new["id"]: new})
+
+    newer = ask("PUT", f"/api/notes/{new['id']}", {"text": "newer"})[1]
+    ask("DELETE", f"/api/notes/{old['id']}")
+    for page in pages:
+        page.hear_until_notes_are({new["id"]: newer})
+
+
+def test_pages_that_open_amid_changes_miss_none(
+    ask: Ask, open_page: OpenPage, restless: None
+) -> None:
+    shared = ask("POST", "/api/notes", {"text": "shared"})[1]["id"]
+
+    def change(number: int) -> None:
+        note = ask("POST", "/api/notes", {"text": str(number)})[1]
+        ask("PUT", f"/api/notes/{shared}", {"text": f"shared, changed by {number}"})
+        if number % 3 == 0:
+            ask("DELETE", f"/api/notes/{note['id']}")
+
+    with ThreadPoolExecutor(4) as writers, ThreadPoolExecutor(4) as readers:
+        written = writers.map(change, range(200))
+        pages = list(readers.map(lambda _: open_page(), range(30)))
+        list(written)
+    last = ask("POST", "/api/notes", {"text": "last"})[1]
+    for page in pages:
+        page.hear_of(last)
+        assert page.notes == notes_of(ask)
+
+
+def test_a_page_that_comes_back_after_a_restart_is_up_to_date(
+    ask: Ask, server: HTTPServer, open_page: OpenPage
+) -> None:
+    ask("POST", "/api/notes", {"text": "before"})
+    page = open_page("Ann")
+    with ThreadPoolExecutor() as pool:
+        stopped = pool.submit(server.stop)
+        assert page.hear_close() == 1001
+    assert stopped.result()
+    ask("POST", "/api/notes", {"text": "meanwhile"})
+    server.start()
+    back = open_page(page.name)
+    assert [note["text"] for note in back.notes.values()] == ["before", "meanwhile"]
+    assert back.people == ["Ann"]
+
+
+def test_pages_know_who_else_is_there(open_page: OpenPage) -> None:
+    ann, bea = open_page("Ann"), open_page("bea")
+    for page in (ann, bea):
+        page.hear_until_people_are("Ann", "bea")
+    bea.socket.send("Cleo")
+    for page in (ann, bea):
+        page.hear_until_people_are("Ann", "Cleo")
+    assert bea.name == "Cleo"
+    bea.socket.close()
+    ann.hear_until_people_are("Ann")
+
+
+def test_who_is_cut_off_leaves_too(open_page: OpenPage) -> None:
+    ann, bea = open_page("Ann"), open_page("Bea")
+    ann.hear_until_people_are("Ann", "Bea")
+    assert bea.socket.sock is not None
+    bea.socket.sock.close()
+    ann.hear_until_people_are("Ann")
+
+
+def test_who_has_no_name_gets_a_friendly_one_of_his_own(open_page: OpenPage) -> None:
+    names = [open_page(wish).name for wish in ("", " ", "\t\n", "\u202e")]
+    assert set(names) <= set(NAMES)
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("wish", "name"),
+    [
+        ("<b>Ann</b>", "<b>Ann</b>"),
+        ("  Ann\u202e\nLee ", "AnnLee"),
+        ("ä" * (MAX_NAME_LENGTH + 1), "ä" * MAX_NAME_LENGTH),
+        ("🙂" * MAX_NAME_LENGTH, "🙂" * MAX_NAME_LENGTH),
+    ],
+)
+def test_a_name_is_short_and_can_be_shown(open_page: OpenPage, wish: str, name: str) -> None:
+    assert open_page(wish).name == name
+    page = open_page("Ann")
+    page.socket.send(wish[:MAX_NAME_LENGTH])
+    page.hear_until_people_are(*sorted([name, name]))
+
+
+def test_what_is_no_name_closes(open_page: OpenPage) -> None:
+    page = open_page()
+    page.socket.send("x" * (4 * MAX_NAME_LENGTH + 1))
+    assert page.hear_close() == 1009
+    page = open_page()
+    page.socket.send_binary(b"Ann")
+    assert page.hear_close() == 1003
+
+
+def test_pages_of_other_sites_hear_nothing(open_page: OpenPage) -> None:
+    with pytest.raises(WebSocketBadStatusException) as caught:
+        open_page(origin="http://elsewhere.example")
+    assert caught.value.status_code == 403
+
+
+def test_too_many_visitors_are_told(open_page: OpenPage) -> None:
+    pages = [open_page() for _ in range(MAX_VISITORS)]
+    with pytest.raises(WebSocketBadStatusException) as caught:
+        open_page()
+    assert caught.value.status_code == 503
+    assert caught.value.resp_body is not None
+    assert "Too many people" in json.loads(caught.value.resp_body)["message"]
+    pages[0].socket.close()
+    other = pages[1]
+    other.hear_until(lambda: len(other.people) == MAX_VISITORS)
+    other.hear_until(lambda: len(other.people) == MAX_VISITORS - 1)
+    open_page()
+
+
+def test_a_full_board_reaches_a_page(ask: Ask, open_page: OpenPage) -> None:
+    # Each character as long as JSON can make it; a lone surrogate is one that text cannot hold.
+    text = "😀" * (MAX_TEXT_LENGTH - 1) + "\ud800"
+    for _ in range(MAX_NOTES):
+        ask("POST", "/api/notes", {"text": text})
+    page = open_page()
+    assert len(page.notes) == MAX_NOTES
+    assert page.notes == notes_of(ask)

@@ -1,10 +1,14 @@
 """A note board that several people share: REST under /api/notes, and a page that uses it.
 
+A WebSocket, /api/live, tells every open page of each change at once, and of who else is there.
+
 Start it with: python3 -m resource_server scripts/demo/app.py:app
 """
 
 from __future__ import annotations
 
+import json
+import random
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
@@ -21,12 +25,17 @@ from resource_server import (
     Resource,
     Response,
     Router,
+    ServiceUnavailable,
     UnprocessableContent,
     UnsupportedMediaType,
+    WebSocketGroup,
+    WebSocketOpCode,
+    WebSocketRequest,
     delete,
     get,
     post,
     put,
+    websocket,
 )
 from resource_server.response import Handler
 
@@ -37,6 +46,12 @@ MAX_TEXT_LENGTH = 2000
 #: Bytes of a request's body: the longest text, each character escaped as JSON may, and the rest.
 MAX_BODY = 12 * MAX_TEXT_LENGTH + 1000
 COLORS = ("yellow", "green", "blue", "pink")
+
+MAX_VISITORS = 100
+MAX_NAME_LENGTH = 30
+ADJECTIVES = ("Brave", "Calm", "Clever", "Gentle", "Happy", "Merry", "Quiet", "Swift")
+ANIMALS = ("Badger", "Crane", "Dolphin", "Fox", "Hedgehog", "Lynx", "Otter", "Panda", "Robin")
+NAMES = [f"{adjective} {animal}" for adjective in ADJECTIVES for animal in ANIMALS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +65,71 @@ class Note:
     changed: float
 
 
-class Board:
-    """The notes, in memory, bounded in number and size; any thread may call any method."""
+class Audience:
+    """Who has the page open; any thread may call any method, and none waits for a slow page."""
 
     def __init__(self) -> None:
+        self._pages = WebSocketGroup()
+        self._lock = threading.Lock()  # guards the names, and that the last list sent is right
+        self._names: dict[WebSocketRequest, str] = {}
+
+    def tell(self, **news: object) -> None:
+        """Send news to every open page."""
+        self._pages.send(json.dumps(news))
+
+    def add(self, page: WebSocketRequest, name: str) -> None:
+        """Let a visitor in; raises ServiceUnavailable when there are too many."""
+        with self._lock:
+            if len(self._names) >= MAX_VISITORS:
+                raise ServiceUnavailable("Too many people look at the board.")
+            self._pages.add(page)  # which it leaves by itself
+            self._name(page, name)
+
+    def rename(self, page: WebSocketRequest, name: str) -> None:
+        """Give a visitor another name."""
+        with self._lock:
+            self._name(page, name)
+
+    def remove(self, page: WebSocketRequest) -> None:
+        """Forget a visitor, if it was let in."""
+        with self._lock:
+            if self._names.pop(page, None):
+                self._tell_names()
+
+    def _name(self, page: WebSocketRequest, wish: str) -> None:
+        """Name a visitor as it wishes, if that can be shown, or else friendly."""
+        name = "".join(filter(str.isprintable, wish))[:MAX_NAME_LENGTH].strip()
+        if not name:
+            free = [name for name in NAMES if name not in self._names.values()]
+            name = random.choice(free or NAMES)
+        self._names[page] = name
+        page.send(json.dumps({"you": name}))
+        self._tell_names()
+
+    def _tell_names(self) -> None:
+        self.tell(people=sorted(self._names.values(), key=str.casefold))
+
+
+class Board:
+    """The notes, in memory, bounded in number and size; any thread may call any method.
+
+    A page gets the whole board when it opens its WebSocket, and each change after that. The lock is
+    held while that is sent, so everybody hears of all changes, in the order in which they are made.
+    """
+
+    def __init__(self) -> None:
+        self.audience = Audience()
         self._lock = threading.Lock()  # guards the two below
         self._notes: dict[int, Note] = {}
-        self._next_id = 1
+        # Not from 1: a page that was open while the server was started again must not take a new
+        # note for an old one.
+        self._next_id = int(time.time())
+
+    def welcome(self, page: WebSocketRequest, name: str) -> None:
+        """Show the board to a visitor, and whatever happens on it from now on."""
+        with self._lock:
+            self.audience.add(page, name)
+            page.send(json.dumps({"notes": [asdict(note) for note in self._notes.values()]}))
 
     def all(self) -> list[Note]:
         """Return all notes, the newest first."""
@@ -77,6 +150,7 @@ class Board:
             note = Note(self._next_id, text, color, now, now)
             self._notes[note.id] = note
             self._next_id += 1
+            self.audience.tell(note=asdict(note))
         return note
 
     def change(self, number: int, text: str, color: str) -> Note:
@@ -84,6 +158,7 @@ class Board:
         with self._lock:
             note = replace(self._existing(number), text=text, color=color, changed=time.time())
             self._notes[number] = note
+            self.audience.tell(note=asdict(note))
         return note
 
     def remove(self, number: int) -> None:
@@ -91,6 +166,7 @@ class Board:
         with self._lock:
             self._existing(number)
             del self._notes[number]
+            self.audience.tell(gone=number)
 
     def _existing(self, number: int) -> Note:
         try:
@@ -100,7 +176,7 @@ class Board:
 
 
 class NotesApi(Resource):
-    """The board as JSON."""
+    """The board as JSON, and live."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -130,6 +206,28 @@ class NotesApi(Resource):
     def remove(self, request: Request) -> None:
         """Delete a note."""
         self.board.remove(request.matches["id"])
+
+    @websocket(
+        "/live",
+        max_message_size=4 * MAX_NAME_LENGTH,  # bytes
+        # Room for the whole board. A page that reads too slowly is cut off, rather than anybody
+        # waits for it: when it comes back it gets the board anew.
+        max_buffered=MAX_NOTES * MAX_BODY,
+        overflow="close",
+    )
+    def live(
+        self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
+    ) -> None:
+        """Tell a page what happens. All that it says itself is the name of its visitor."""
+        match opcode, payload:
+            case WebSocketOpCode.Open, _:
+                self.board.welcome(request, request.query.get("name", ""))
+            case WebSocketOpCode.Text, str(name):
+                self.board.audience.rename(request, name)
+            case WebSocketOpCode.Close, _:
+                self.board.audience.remove(request)
+            case _:
+                request.close(1003, "Send a name, as text.")
 
 
 def _content(request: Request) -> tuple[str, str]:
