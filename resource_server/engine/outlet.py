@@ -3,8 +3,7 @@
 Two locks, taken in this order:
 
 - ``_encoding`` guards the compressor, and keeps compressed messages in its order. It is there only
-  with compression. It may be held for as long as compressing, or waiting for room, takes; the
-  leader never takes it.
+  with compression. It may be held for as long as compressing takes; the leader never takes it.
 - ``_io`` guards the socket, the outbox, the list of what to call at the end, and the protocol's
   writing half but for the compressor. It is held for moments only: nothing that blocks is done
   under it, but for waiting on ``_room``, which lets go of it.
@@ -21,7 +20,7 @@ import threading
 from ..errors import WebSocketClosed
 from ..protocol.frames import Violation
 from ..protocol.websocket import WebSocket
-from ..websockets import Outgoing, WebSocketOpCode
+from ..websockets import WebSocketOpCode, opcode_and_payload
 from .defects import log_exception
 from .outbox import Outbox
 from .wire import IMPATIENT
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from ..websockets import Route, Sendable
+    from ..websockets import Outgoing, Route, Sendable
     from .loop import Loop
     from .tls import TLSSocket
 
@@ -131,29 +130,17 @@ class Outlet:
         :raises WebSocketClosed: when it is closed.
         :raises TypeError: for what is neither text nor bytes.
         """
-        outgoing = Outgoing(message)
+        opcode, payload = opcode_and_payload(message)
+        size = len(payload)
         if self._encoding is None:
             with self._io:
                 self._require_open()
-                self._put(self.protocol.encode(outgoing.opcode, outgoing.payload), wait=True)
+                self._wait_for_room(size)
+                self._put(self.protocol.encode(opcode, payload))
             return
-        with self._encoding:
-            frame = self._encoded(outgoing, self.protocol.encode)
+        while not self._compress_and_put(size, lambda: self.protocol.encode(opcode, payload)):
             with self._io:
-                self._require_open()
-                self._put(frame, wait=True)
-
-    def _encoded(
-        self, outgoing: Outgoing, encode: Callable[[WebSocketOpCode, bytes], bytes]
-    ) -> bytes:
-        """A compressed frame: in the lock for that, and not in the other."""
-        self._require_open()
-        try:
-            return encode(outgoing.opcode, outgoing.payload)
-        except RuntimeError:
-            # Closed in this moment.
-            self._require_open()
-            raise
+                self._wait_for_room(size)
 
     def post(self, message: Outgoing) -> bool:
         """Send a message of a group: without waiting, and without an exception.
@@ -162,21 +149,42 @@ class Outlet:
 
         :returns: whether it was sent, as far as that depends on this side.
         """
+        size = len(message.payload)
         try:
             if self._encoding is None:
                 with self._io:
                     self._require_open()
-                    self._put(self.protocol.encode_shared(message), wait=False)
-                return True
-            with self._encoding:
+                    if not self._has_room(size):
+                        self._overflow()
+                    self._put(self.protocol.encode_shared(message))
+            elif not self._compress_and_put(size, lambda: self.protocol.encode_shared(message)):
                 with self._io:
-                    self._require_open()
-                frame = self.protocol.encode_shared(message)
-                with self._io:
-                    self._require_open()
-                    self._put(frame, wait=False)
-        except (WebSocketClosed, RuntimeError):
+                    self._overflow()
+        except WebSocketClosed:
             return False
+        return True
+
+    def _compress_and_put(self, size: int, encode: Callable[[], bytes]) -> bool:
+        """Send a message that may be compressed; False, and nothing done, if there is no room.
+
+        What was compressed has to be sent, as the next message may refer to it. So there is room
+        first, and nobody waits for it with the compressor in his hands.
+        """
+        assert self._encoding is not None
+        with self._encoding:
+            with self._io:
+                self._require_open()
+                if not self._has_room(size):
+                    return False
+            try:
+                frame = encode()
+            except RuntimeError:
+                # Closed in this moment.
+                self._require_open()
+                raise
+            with self._io:
+                self._require_open()
+                self._put(frame)
         return True
 
     def ping(self, payload: bytes = b"") -> None:
@@ -191,7 +199,8 @@ class Outlet:
             raise ValueError("the payload of a Ping has at most 125 bytes (RFC 6455 §5.5)")
         with self._io:
             self._require_open()
-            self._put(self.protocol.encode(WebSocketOpCode.Ping, payload), wait=True)
+            self._wait_for_room(len(payload))
+            self._put(self.protocol.encode(WebSocketOpCode.Ping, payload))
 
     def close(self, code: int | None = 1000, reason: str = "") -> None:
         """Begin to close, after what has been sent; once it is closed this does nothing.
@@ -233,33 +242,35 @@ class Outlet:
         self._put_control(frame)
         self._wake_senders()
 
-    def _put(self, frame: bytes, *, wait: bool) -> None:
+    def _has_room(self, size: int) -> bool:
+        """Whether a message may be sent now; those that wait are dropped for it, if they may be.
+
+        A message larger than all the room there is goes when nothing else waits.
+
+        :raises WebSocketClosed: if the connection is closed for having no room.
+        """
+        outbox, limit = self._outbox, self.route.max_buffered
+        if not outbox or outbox.size + size <= limit:
+            return True
+        if self.route.overflow == "close":
+            self._overflow()
+        if self.route.overflow == "drop":
+            outbox.drop(limit - size)
+            return True
+        # Within the handler's Open nobody makes room.
+        return self._corked
+
+    def _put(self, frame: bytes) -> None:
         """Send a frame of data, or keep it.
 
-        :param wait: whether the caller has the time to wait for room.
-        :raises WebSocketClosed: when it is closed, before or while waiting.
+        :raises WebSocketClosed: if the socket has failed.
         """
         if self._outbox is None and not self._corked:
             self._try(frame)
-            self._require_open()
-            return
-        # A frame larger than all the room there is goes when nothing else waits.
-        while (outbox := self._outbox) and outbox.size + len(frame) > self.route.max_buffered:
-            if self.route.overflow == "drop":
-                outbox.drop(self.route.max_buffered - len(frame))
-                break
-            if self.route.overflow == "close" or not wait:
-                self._overflow()
-            if self._corked:
-                # Within the handler's Open nobody else makes room.
-                break
-            self._wait_for_room()
-            self._require_open()
-        if self._outbox is None and not self._corked:
-            self._try(frame)
-            self._require_open()
-            return
-        self._waiting().put(frame)
+            if self.broken:
+                raise self._closed_error()
+        else:
+            self._waiting().put(frame)
 
     def _put_control(self, frame: bytes) -> None:
         if self._outbox is None and not self._corked:
@@ -309,21 +320,27 @@ class Outlet:
         self.loop.post(self)
         self._require_open()
 
-    def _wait_for_room(self) -> None:
-        """Wait until the leader has sent some of the outbox, or the connection ends."""
-        if self._room is None:
-            self._room = threading.Condition(self._io)
-        crew = self.loop.crew
-        if not crew.includes_caller():
-            self._room.wait()
-            return
-        # So that peers that do not read do not use up the workers.
-        patient = crew.begin_waiting()
-        try:
-            if not self._room.wait(None if patient else IMPATIENT) and self._outbox:
-                self._overflow()
-        finally:
-            crew.end_waiting()
+    def _wait_for_room(self, size: int) -> None:
+        """Wait until the leader has sent enough of the outbox.
+
+        :raises WebSocketClosed: if the connection ends before.
+        """
+        while not self._has_room(size):
+            if self._room is None:
+                self._room = threading.Condition(self._io)
+            crew = self.loop.crew
+            if not crew.includes_caller():
+                self._room.wait()
+            else:
+                # So that peers that do not read do not use up the workers.
+                patient = crew.begin_waiting()
+                try:
+                    woken = self._room.wait(None if patient else IMPATIENT)
+                finally:
+                    crew.end_waiting()
+                if not woken and not self._has_room(size):
+                    self._overflow()
+            self._require_open()
 
     def _wake_senders(self) -> None:
         if self._room is not None:

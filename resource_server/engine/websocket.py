@@ -111,12 +111,14 @@ class WebSocketConnection(Outlet):
         "_draining",
         "_given",
         "_heard",
+        "_in_turn",
         "_inbox",
         "_interest",
         "_is_session",
         "_over",
         "_paused",
         "_pinged",
+        "_plain",
         "_queue",
         "_running",
         "_taken",
@@ -142,6 +144,7 @@ class WebSocketConnection(Outlet):
         #: what was received behind the request
         self.leftover = b""
         self._is_session = route.session
+        self._plain = not isinstance(sock, TLSSocket)
         self._interest = 0
         # Messages for the handler; made when the first one has to wait.
         self._inbox: collections.deque[Event] | None = None
@@ -155,6 +158,8 @@ class WebSocketConnection(Outlet):
         # Whether somebody runs the handler, and whether he has said that he is done.
         self._running = False
         self._drained = False
+        # Whether the loop will come back to it, as there is more to handle than fits into a turn.
+        self._in_turn = False
         # Whether a session's thread has taken a message and not asked for the next.
         self._answering = False
         # Whether a full inbox keeps the socket from being read.
@@ -244,14 +249,14 @@ class WebSocketConnection(Outlet):
         opcode, payload = event
         if opcode is _CLOSE:
             self._conclude()
-            self._run(opcode, payload)
+            self.route(self._request(), opcode, payload)
             self._release()
-        elif not self.given_up and not self._run(opcode, payload):
+        elif not self.given_up and not self.route(self._request(), opcode, payload):
             self.close(INTERNAL_ERROR)
 
-    def _run(self, opcode: WebSocketOpCode, payload: str | bytes) -> bool:
+    def _request(self) -> WebSocketRequest:
         assert isinstance(self.handle, WebSocketRequest)
-        return self.route(self.handle, opcode, payload)
+        return self.handle
 
     def _work(self) -> None:
         """A worker's job: handle what is in the inbox."""
@@ -316,20 +321,26 @@ class WebSocketConnection(Outlet):
         """
         if mask == _READ and self._outbox is None:
             return self._receive()
+        if self._corked:
+            # Still in other hands: `enter` looks after everything.
+            return True
+        if not mask:
+            self._in_turn = False
         if self._drained:
             self._drained = self._running = False
         if mask and self._flush() and self._writing:
             self.deadline = self.loop.now + self.loop.limits.write
         self._refresh()
-        if mask & _READ or (mask and isinstance(self.sock, TLSSocket)):
+        if mask & _READ or (mask and not self._plain):
             return self._receive()
         return self._read()
 
     def _receive(self) -> bool:
-        if self.ended:
+        if self.ended or self._in_turn:
+            # What has been received before comes first, also before the socket's end.
             return True
         try:
-            data = self._recv()
+            data = self.sock.recv(RECEIVE_SIZE) if self._plain else self._recv_tls()
         except BlockingIOError:
             if isinstance(self.sock, TLSSocket):
                 self._watch(_READ | self.sock.wants)
@@ -345,10 +356,9 @@ class WebSocketConnection(Outlet):
         self.protocol.receive(data)
         return self._read()
 
-    def _recv(self) -> bytes:
+    def _recv_tls(self) -> bytes:
         sock = self.sock
-        if not isinstance(sock, TLSSocket):
-            return sock.recv(RECEIVE_SIZE)
+        assert isinstance(sock, TLSSocket)
         # OpenSSL cannot read and write at the same time.
         with self._io:
             return sock.discard(RECEIVE_SIZE) if self._draining else sock.recv(RECEIVE_SIZE)
@@ -371,6 +381,7 @@ class WebSocketConnection(Outlet):
                 return False
             if not more and not self._inbox:
                 return True
+        self._in_turn = True
         self.loop.resume(self)
         return True
 
@@ -511,7 +522,6 @@ class WebSocketConnection(Outlet):
         self._watch(events)
 
     def _schedule_ping(self, fraction: float = 1.0) -> None:
-        self._pinged = 0.0
         interval = self.route.ping_interval
         self.deadline = math.inf if interval is None else self._heard + interval * fraction
 
@@ -543,21 +553,20 @@ class WebSocketConnection(Outlet):
         interval, timeout = route.ping_interval, route.ping_timeout
         if interval is None:
             return
-        if self._paused or (self._pinged and self._heard >= self._pinged):
-            self._heard = max(self._heard, now - interval / 2)
-            self._schedule_ping()
-        elif self._pinged:
-            self.close(INTERNAL_ERROR, "no answer to a ping")
-            self._cut("no answer to a ping")
+        if self._paused:
+            # What it may have sent is not read.
+            self.deadline = now + interval
+        elif self._heard < self._pinged and timeout is not None:
+            self.deadline = self._pinged + timeout
+            if self.deadline <= now:
+                self.close(INTERNAL_ERROR, "no answer to a ping")
+                self._cut("no answer to a ping")
         elif self._heard + interval > now:
-            self._schedule_ping()
+            self.deadline = self._heard + interval
         else:
+            self._pinged = now
             self._send_ping()
-            if timeout is None:
-                self.deadline = now + interval
-            else:
-                self._pinged = now
-                self.deadline = now + timeout
+            self.deadline = now + (interval if timeout is None else min(interval, timeout))
 
     def _send_ping(self) -> None:
         with self._io:
@@ -589,6 +598,10 @@ class WebSocketConnection(Outlet):
     def _shut_down(self) -> None:
         """All is said: have the peer close its side first, so that it surely reads the last."""
         if self._draining:
+            return
+        if self.loop.stopping and self.protocol.close_received:
+            # Nothing unread can be there that would reset the connection, and there is no time.
+            self._cut("")
             return
         try:
             with self._io:

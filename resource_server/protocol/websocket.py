@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["State", "WebSocket", "WebSocketOpCode", "may_be_received", "may_be_sent"]
 
 # Close codes of RFC 6455 §7.4.1.
-NORMAL, PROTOCOL_ERROR, NO_CODE, ABNORMAL, BAD_DATA, TOO_BIG = 1000, 1002, 1005, 1006, 1007, 1009
+PROTOCOL_ERROR, NO_CODE, ABNORMAL, BAD_DATA, TOO_BIG = 1002, 1005, 1006, 1007, 1009
 
-#: A shorter message is not compressed: it takes about 10 µs, twice what all else takes, to save
-#: less than a packet's own overhead of headers.
+#: A shorter message is not compressed. It fits into a packet as it is; with compression each side
+#: spends about 2 µs more on it, seven times what writing it takes; and a side that sends no longer
+#: ones never needs the 37 KiB of a compressor.
 COMPRESS_FROM = 256
 
 _CONTROL_PAYLOAD = 125  # §5.5
@@ -181,7 +182,7 @@ class WebSocket:
         if not buffer:
             return None
         # A whole message in a frame that is not large goes straight through: 0.7 µs for 16 bytes
-        # instead of 2.4 µs.
+        # instead of 1.6 µs.
         if self._message is None and self._attentive:
             at = self._at
             size = len(buffer)
@@ -268,19 +269,22 @@ class WebSocket:
         head = buffer[at + 1 : at + 10]
         if not head:
             return None
-        second = head[0]
-        if second & 0x80 != self._mask_bit:  # §5.1
-            expected = "is not" if self._mask_bit else "is"
-            raise Violation(PROTOCOL_ERROR, f"a frame {expected} masked")
+        if head[0] & 0x80 != self._mask_bit:  # §5.1
+            raise Violation(PROTOCOL_ERROR, "a client must mask, and only a client")
+        start = at + self._head_size
+        length = head[0] & 0x7F
+        known = True
         if first & 0x08:
-            if second & 0x7F > _CONTROL_PAYLOAD:
+            if length > _CONTROL_PAYLOAD:
                 raise Violation(PROTOCOL_ERROR, "the payload of a control frame is too long")
-            if first == 0x88 and second & 0x7F == 1:  # §5.5.1
+            if first == 0x88 and length == 1:  # §5.5.1
                 raise Violation(PROTOCOL_ERROR, "a Close frame has half a code")
-        length, known = read_length(head)
-        if not first & 0x48:
-            self._check_size(length)
-        start = at + self._head_size + (0, 2, 8)[(second & 0x7F > 125) + (second & 0x7F > 126)]
+        else:
+            if length > 125:
+                start += 2 if length == 126 else 8
+                length, known = read_length(head)
+            if not first & 0x40:
+                self._check_size(length)
         return (first, start, length) if known and start <= len(buffer) else None
 
     def _check_first(self, first: int) -> None:

@@ -18,6 +18,7 @@ from resource_server.protocol.frames import Violation, apply_mask
 from tests.protocol.websocket_feeding import (
     BINARY,
     CONTINUATION,
+    KEY,
     PING,
     TEXT,
     deflate,
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from resource_server.protocol.websocket import WebSocket
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tables() -> None:
+    """Have the tables made that large payloads are masked with: once, and for all WebSockets."""
+    apply_mask(bytes(10_000), KEY)
 
 
 class Work:

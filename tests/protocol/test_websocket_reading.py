@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resource_server.protocol.deflate import Deflate, Parameters
 from resource_server.protocol.frames import Violation
 from resource_server.protocol.websocket import State, WebSocket, WebSocketOpCode
 from tests.protocol.websocket_feeding import (
@@ -485,10 +486,33 @@ def test_a_compressed_message_is_limited_by_what_it_holds() -> None:
     # What it takes on the wire does not count: here there are empty blocks before it.
     padded = b"\x00\x00\x00\xff\xff" * 300 + payload
     assert told(frame(BINARY, padded, rsv=4), make) == [(Binary, b"a" * 1000)]
+    fragments = frame(BINARY, padded[:5], rsv=4, final=False) + frame(CONTINUATION, padded[5:])
+    assert told(fragments, make) == [(Binary, b"a" * 1000)]
     payload = compressed(b"a" * 1001)
     assert refusal(frame(BINARY, payload, rsv=4), make)[0] == 1009
     fragments = frame(BINARY, payload[:-3], rsv=4, final=False)
     assert refusal(fragments + frame(CONTINUATION, payload[-3:]), make)[0] == 1009
+
+
+def test_the_room_that_is_left_is_told_to_whoever_inflates() -> None:
+    rooms = []
+
+    class Recorder(Deflate):
+        def decompress(self, piece: bytes | bytearray | memoryview, limit: int) -> bytes:
+            rooms.append(limit)
+            return b"abc"
+
+        def end_message(self, limit: int) -> bytes:
+            rooms.append(limit)
+            return b"d"
+
+    socket = WebSocket(max_message_size=10, deflate=Recorder(Parameters(), client=False))
+    socket.open()
+    data = frame(TEXT, b"1", rsv=4, final=False) + frame(CONTINUATION, b"", final=False)
+    assert events(socket, data + frame(CONTINUATION, b"2")) == [(Text, "abcabcd")]
+    assert rooms == [10, 7, 4]
+    assert events(socket, frame(TEXT, b"3", rsv=4)) == [(Text, "abcd")]
+    assert rooms[3:] == [10, 7]
 
 
 # what comes behind the end
