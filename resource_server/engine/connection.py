@@ -362,7 +362,8 @@ class Connection(Exchange):
             # The worker was only asked whether the body is wanted.
             assert self._endpoint is not None
             return self._collect(self._request, self._endpoint)
-        if http.keep_alive:
+        # The wish to stop may have come after the head of the response was written.
+        if http.keep_alive and not self.loop.stopping:
             self.deadline = self.loop.now + self.limits.keep_alive
             self._watch(_READ)
             if http.buffered:
@@ -386,7 +387,11 @@ class Connection(Exchange):
         self.state = State.CLOSED
         self.deadline = math.inf
         self.loop.forget(self)
-        return websocket.enter()
+        try:
+            return websocket.enter()
+        except BaseException:
+            websocket.drop()
+            raise
 
     # -- the leader: output ----------------------------------------------------------------
 

@@ -440,7 +440,7 @@ class Loop:
         self.connections.add(connection)
         try:
             connection.open()
-        except OSError as error:
+        except (OSError, KeyError, ValueError) as error:
             self.log_seldom("The selector takes no more connections: %s.", error)
             connection.close()
 
@@ -488,7 +488,8 @@ class Loop:
         if self.connections and time.monotonic() >= self._deadline:
             for connection in list(self.connections):
                 connection.cut_off()
-        return not self.connections
+        # One that is cut off may still have messages to be handled in its turn.
+        return not self.connections and not self._resumed
 
     def give_up(self) -> None:
         """End a loop that nobody could be found to lead."""
@@ -497,6 +498,8 @@ class Loop:
 
     def _end(self) -> None:
         """Close everything that is the loop's; the leader's last deed."""
+        # What follows runs no handler, which would lay the lead down.
+        self.inline = False
         with self._door_lock:
             self._door_closed = True
             left, self._door = self._door, []

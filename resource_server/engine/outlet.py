@@ -48,10 +48,10 @@ class Outlet:
         "_encoding",
         "_farewell",
         "_io",
+        "_opener",
         "_outbox",
         "_room",
         "broken",
-        "ended",
         "given_up",
         "headers",
         "loop",
@@ -80,14 +80,14 @@ class Outlet:
         self.subprotocol: str | None = None
         #: the socket has failed; the leader closes it
         self.broken = False
-        #: the socket is closed
-        self.ended = False
         #: this side has closed: what the peer still says is not for the handler
         self.given_up = False
         self._io = threading.Lock()
         self._encoding = threading.Lock() if protocol.deflate is not None else None
-        # Until the response that opens it is on its way.
+        # Until the response that opens it is on its way; and the thread that runs the handler's
+        # Open meanwhile.
         self._corked = True
+        self._opener = 0
         self._outbox: Outbox | None = None
         self._room: threading.Condition | None = None
         # What this side has closed with.
@@ -178,13 +178,17 @@ class Outlet:
                     return False
             try:
                 frame = encode()
-            except RuntimeError:
-                # Closed in this moment.
-                self._require_open()
+                with self._io:
+                    self._require_open()
+                    self._put(frame)
+            except BaseException as error:
+                # Ctrl-C in the main thread, for instance: the peer will not know this message.
+                assert self.protocol.deflate is not None
+                self.protocol.deflate.forget()
+                if isinstance(error, RuntimeError):
+                    # Closed in this moment.
+                    self._require_open()
                 raise
-            with self._io:
-                self._require_open()
-                self._put(frame)
         return True
 
     def ping(self, payload: bytes = b"") -> None:
@@ -257,8 +261,8 @@ class Outlet:
         if self.route.overflow == "drop":
             outbox.drop(limit - size)
             return True
-        # Within the handler's Open nobody makes room.
-        return self._corked
+        # Within Open nobody makes room, and what the handler says there is his own affair.
+        return self._corked and threading.get_ident() == self._opener
 
     def _put(self, frame: bytes) -> None:
         """Send a frame of data, or keep it.
@@ -277,12 +281,6 @@ class Outlet:
             self._try(frame)
         else:
             self._waiting().put(frame, data=False)
-
-    def _put_pong(self, frame: bytes) -> None:
-        if self._outbox is None and not self._corked:
-            self._try(frame)
-        else:
-            self._waiting().put_pong(frame)
 
     def _waiting(self) -> Outbox:
         if self._outbox is None:
@@ -369,11 +367,24 @@ class Outlet:
                 self._wake_senders()
         return progress
 
-    def _answer_ping(self, payload: str | bytes) -> None:
-        assert isinstance(payload, bytes)
+    def _uncork(self) -> None:
+        """The response that opens it has been sent."""
+        with self._io:
+            self._corked = False
+            self._wake_senders()
+
+    def _answer_pings(self, payloads: list[bytes]) -> None:
+        with self._io:
+            pongs = [pong for payload in payloads if (pong := self.protocol.pong(payload))]
+            if pongs and self._outbox is None and not self._corked:
+                self._try(b"".join(pongs))
+            elif pongs:
+                self._waiting().put_pong(pongs[-1])
+
+    def _send_ping(self) -> None:
         with self._io:
             if not self.closed:
-                self._put_pong(self.protocol.encode(WebSocketOpCode.Pong, payload))
+                self._put_control(self.protocol.encode(WebSocketOpCode.Ping, b""))
 
     def _answer_close(self) -> None:
         """Echo the peer's Close, behind what has been sent; any thread."""

@@ -40,6 +40,10 @@ def server_context(privkey: str | os.PathLike[str], cert: str | os.PathLike[str]
     return context
 
 
+#: The most that a record of TLS holds (RFC 8446 §5.1).
+RECORD_SIZE = 16384
+
+
 class TLSSocket:
     """A non-blocking TLS connection with the part of ``socket.socket`` that a connection uses.
 
@@ -48,13 +52,15 @@ class TLSSocket:
     round.
     """
 
-    __slots__ = ("_sock", "_ssl", "wants")
+    __slots__ = ("_sock", "_ssl", "send_wants", "wants")
 
     def __init__(self, context: ssl.SSLContext, sock: socket.socket) -> None:
         import ssl
 
         self._ssl = ssl
         self.wants = selectors.EVENT_READ
+        #: the same of the last `send` that took nothing, for one who reads in between
+        self.send_wants = selectors.EVENT_WRITE
         # Asked here: with a peer that has gone, wrap_socket() fails without closing what it made.
         sock.getpeername()
         self._sock = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
@@ -90,13 +96,23 @@ class TLSSocket:
         return socket.socket.recv(self._sock, size)
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send what can be sent; the number of bytes taken."""
+        """Send what can be sent; the number of bytes taken.
+
+        What was not taken has to be tried again unchanged. It is sent record by record, as OpenSSL
+        tells of no progress within what it was given at once.
+        """
+        view = memoryview(data)
+        sent = 0
         try:
-            return self._sock.send(data)
+            while sent < len(view):
+                sent += self._sock.send(view[sent : sent + RECORD_SIZE])
         except self._ssl.SSLWantReadError:
-            self._block(selectors.EVENT_READ)
+            self.send_wants = selectors.EVENT_READ
         except self._ssl.SSLWantWriteError:
-            self._block(selectors.EVENT_WRITE)
+            self.send_wants = selectors.EVENT_WRITE
+        if not sent:
+            self._block(self.send_wants)
+        return sent
 
     def _block(self, wants: int) -> NoReturn:
         self.wants = wants

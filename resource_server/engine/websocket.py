@@ -2,78 +2,85 @@
 
 It takes the place of an HTTP connection when the response with status 101 is on its way. From then
 on the socket is read by the leader alone, which answers pings, checks what the protocol demands and
-puts messages into the inbox. Whoever runs the handler takes them out, one at a time and in order:
-the leader itself if the handler is quick, with the lead laid down, otherwise a worker; a session's
-thread, if the route has sessions. A full inbox is not read into, so that TCP holds the peer back.
+puts messages into the inbox (see ``conversation.py``). A full inbox is not read into, so that TCP
+holds the peer back. The writing half, for any thread, is in ``outlet.py``.
 
-How it ends::
+What the leader waits for, in the order in which it comes to that, and what the deadline does:
 
-    open ── Close received, or a rule broken ──→ answered ── all sent ──→ drained ── end ──→ ended
-      │                                              ↑                        └─ deadline ─────↑
-      ├── close(), stop: Close sent ── Close received┘                                         │
-      ├─────────────────────────────── deadline ───────────────────────────────────────────────┤
-      └── the socket ends or fails, no answer to a ping ───────────────────────────────────────┘
+==========  =====================================================  ===============================
+waiting     for                                                    when the deadline passes
+==========  =====================================================  ===============================
+MESSAGES    messages                                               a ping is sent, or given up on
+ROOM        the socket to take what is in the outbox               the socket is closed
+HANDLER     the handler to answer what came before the peer's      the Close is answered all the
+            Close, or before the rule that it broke                same
+ANSWER      the answer to our Close                                the socket is closed
+END         the peer to close its side, as all has been said       the socket is closed
+NOTHING     the handler to take the rest of the inbox: the socket
+            is closed
+==========  =====================================================  ===============================
 
-The handler is told of the end by ``Close``, behind all messages. What it answers to those still
-goes out before the Close frame is answered, if that does not take it too long.
-
-Only the leader changes ``deadline``, ``_running``, ``_paused`` and what it watches; only who runs
-the handler sets ``_drained`` and ``_answering``. The writing half, for any thread, is in
-``outlet.py``.
+Only the leader calls the methods here, unless their group says otherwise.
 """
 
 from __future__ import annotations
 
-import collections
+import enum
 import logging
 import math
 import selectors
 import socket
 import threading
-from queue import Empty, SimpleQueue
-from time import perf_counter
 
 from ..errors import ServiceUnavailable
 from ..protocol.deflate import Deflate
 from ..protocol.frames import Violation
 from ..protocol.opening import accept
 from ..protocol.websocket import WebSocket
-from ..websockets import WebSocketOpCode, WebSocketRequest, WebSocketSession
-from .exchange import learn
-from .outlet import GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER, Outlet
+from ..websockets import WebSocketOpCode
+from .conversation import INBOX_SIZE, Conversation
+from .outlet import GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER
 from .tls import TLSSocket
-from .wire import LONGEST_WAIT, RECEIVE_SIZE
+from .wire import RECEIVE_SIZE
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from ..request import Request
-    from ..websockets import Route
+    from ..websockets import Route, WebSocketRequest, WebSocketSession
     from .loop import Loop
-
-    Event = tuple[WebSocketOpCode, str | bytes]
 
 log = logging.getLogger("resource_server")
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _TEXT, _BINARY, _CLOSE = WebSocketOpCode.Text, WebSocketOpCode.Binary, WebSocketOpCode.Close
-_PING, _PONG = WebSocketOpCode.Ping, WebSocketOpCode.Pong
-_END: Event = (_CLOSE, "")
+_PING = WebSocketOpCode.Ping
 
-#: Bytes of messages in an inbox beyond which nothing more is read …
-INBOX_SIZE = 262_144
-#: … where each counts this much more than its payload.
-MESSAGE_OVERHEAD = 100
-#: Messages that the leader has handled for one connection before others get their turn.
+#: Messages that the leader has handled, and control frames that it reads, for one connection before
+#: others get their turn …
 MESSAGES_PER_TURN = 16
+FRAMES_PER_TURN = 64
+#: … and bytes of messages, as unmasking, inflating and decoding them takes the leader's time.
+BYTES_PER_TURN = 262_144
 
 # Guards `sessions` of every route.
 _sessions_lock = threading.Lock()
 
 
+class Waiting(enum.Enum):
+    """What the leader waits for."""
+
+    MESSAGES = enum.auto()
+    ROOM = enum.auto()
+    HANDLER = enum.auto()
+    ANSWER = enum.auto()
+    END = enum.auto()
+    NOTHING = enum.auto()
+
+
 def open_websocket(
     loop: Loop, sock: socket.socket | TLSSocket, request: Request, route: Route
 ) -> WebSocketConnection:
-    """Accept the opening handshake of ``request``.
+    """Accept the opening handshake of ``request``; in the thread that answers that.
 
     :raises HTTPError: for one that is not valid, and when there is no room for it.
     """
@@ -97,80 +104,44 @@ def open_websocket(
     connection = WebSocketConnection(loop, sock, protocol, route)
     connection.headers = accepted.headers
     connection.subprotocol = accepted.subprotocol
+    if route.session:
+        connection.on_end = lambda: _end_session(route)
     return connection
 
 
-class WebSocketConnection(Outlet):
+def _end_session(route: Route) -> None:
+    with _sessions_lock:
+        route.sessions -= 1
+
+
+class WebSocketConnection(Conversation):
     """A WebSocket in a loop."""
 
     __slots__ = (
-        "_answering",
-        "_closing",
-        "_concluding",
-        "_drained",
-        "_draining",
-        "_given",
         "_heard",
         "_in_turn",
-        "_inbox",
         "_interest",
-        "_is_session",
-        "_over",
-        "_paused",
         "_pinged",
         "_plain",
-        "_queue",
-        "_running",
-        "_taken",
-        "_violation",
-        "_writing",
+        "_waiting_for",
         "deadline",
-        "handle",
         "leftover",
     )
 
     def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket | TLSSocket,
-        protocol: WebSocket,
-        route: Route,
+        self, loop: Loop, sock: socket.socket | TLSSocket, protocol: WebSocket, route: Route
     ) -> None:
         super().__init__(loop, sock, protocol, route)
         #: when to call ``expire``, ``time.monotonic`` seconds
         self.deadline = math.inf
-        #: what the application holds, from Open to Close
-        self.handle: WebSocketRequest | WebSocketSession | None = None
         #: what was received behind the request
         self.leftover = b""
-        self._is_session = route.session
+        self._waiting_for = Waiting.MESSAGES
         self._plain = not isinstance(sock, TLSSocket)
         self._interest = 0
-        # Messages for the handler; made when the first one has to wait.
-        self._inbox: collections.deque[Event] | None = None
-        self._queue: SimpleQueue[Event] | None = SimpleQueue() if route.session else None
-        # Bytes that went into the inbox, and that came out: each is counted by one thread.
-        self._given = 0
-        self._taken = 0
-        # Whether Close is in the inbox, and nothing may follow; and the rule that the peer broke.
-        self._over = False
-        self._violation: Violation | None = None
-        # Whether somebody runs the handler, and whether he has said that he is done.
-        self._running = False
-        self._drained = False
         # Whether the loop will come back to it, as there is more to handle than fits into a turn.
         self._in_turn = False
-        # Whether a session's thread has taken a message and not asked for the next.
-        self._answering = False
-        # Whether a full inbox keeps the socket from being read.
-        self._paused = False
-        # What is waited for: that the outbox becomes empty; that the handler has no more to say;
-        # the answer to a Close; when all has been said, the end of the peer's side.
-        self._writing = False
-        self._concluding = False
-        self._closing = False
-        self._draining = False
-        # When something was received, and when a ping was sent that nothing has followed yet.
+        # When something was received, and when a ping was sent.
         self._heard = loop.now
         self._pinged = 0.0
 
@@ -179,110 +150,22 @@ class WebSocketConnection(Outlet):
     def begin(self, handle: WebSocketRequest | WebSocketSession) -> None:
         """The handler is about to be called with Open, or a session's thread to be started."""
         self.handle = handle
+        self._opener = threading.get_ident()
         self.protocol.open()
 
     def refuse(self) -> None:
         """It is not opened after all, as something else was answered, or the client has gone.
 
-        By whoever owned the HTTP connection, before `enter`.
+        By whoever owns the HTTP connection, in place of `enter`.
         """
-        self.ended = True
+        self._waiting_for = Waiting.NOTHING
         self._lose("the WebSocket was not opened")
-        self._end()
+        self._finish()
         if self._inbox:
             self._running = True
             self._submit()
         else:
             self._release()
-
-    # -- the session's thread --------------------------------------------------------------
-
-    def receive(self, timeout: float | None = None) -> str | bytes:
-        """Return the next message.
-
-        :param timeout: seconds; None waits without end.
-        :raises TimeoutError: when none comes in time.
-        :raises WebSocketClosed: when there are no more.
-        """
-        if timeout is not None:
-            timeout = min(max(0.0, timeout), LONGEST_WAIT)
-        queue = self._queue
-        assert queue is not None
-        self._answering = False
-        try:
-            event = queue.get(timeout=timeout)
-        except Empty:
-            raise TimeoutError(f"no message came within {timeout} seconds") from None
-        opcode, payload = event
-        if opcode is _CLOSE:
-            # For whoever asks again.
-            queue.put(event)
-            self._conclude()
-            self.loop.post(self)
-            raise self._closed_error()
-        self._answering = True
-        self._taken += len(payload) + MESSAGE_OVERHEAD
-        if self._paused and self._given - self._taken <= INBOX_SIZE // 2:
-            self.loop.post(self)
-        return payload
-
-    def _converse(self) -> None:
-        """The job of a session's thread."""
-        session = self.handle
-        assert isinstance(session, WebSocketSession)
-        succeeded = self.route.converse(session)
-        self.close(1000 if succeeded else INTERNAL_ERROR)
-        self._release()
-
-    def _release(self) -> None:
-        """Nobody handles anything any more."""
-        if self._is_session:
-            self._is_session = False
-            with _sessions_lock:
-                self.route.sessions -= 1
-        # The two refer to each other.
-        self.handle = None
-
-    # -- who runs the handler --------------------------------------------------------------
-
-    def _call(self, event: Event) -> None:
-        opcode, payload = event
-        if opcode is _CLOSE:
-            self._conclude()
-            self.route(self._request(), opcode, payload)
-            self._release()
-        elif not self.given_up and not self.route(self._request(), opcode, payload):
-            self.close(INTERNAL_ERROR)
-
-    def _request(self) -> WebSocketRequest:
-        assert isinstance(self.handle, WebSocketRequest)
-        return self.handle
-
-    def _work(self) -> None:
-        """A worker's job: handle what is in the inbox."""
-        inbox = self._inbox
-        assert inbox is not None
-        while True:
-            while True:
-                try:
-                    event = inbox.popleft()
-                except IndexError:
-                    break
-                self._taken += len(event[1]) + MESSAGE_OVERHEAD
-                started = perf_counter()
-                self._call(event)
-                learn(self.route, perf_counter() - started)
-            self._drained = True
-            # A loop that has ended gave its last before.
-            if self.loop.post(self) or not inbox:
-                return
-
-    def _conclude(self) -> None:
-        """Say the last word, if it has not been said: who runs the handler, or the leader."""
-        if self._violation is not None:
-            self._fail(self._violation)
-        else:
-            self._answer_close()
 
     # -- the leader: events ----------------------------------------------------------------
 
@@ -290,12 +173,11 @@ class WebSocketConnection(Outlet):
         """Begin in the loop, as the response has been sent; whether the caller still leads."""
         loop = self.loop
         loop.connections.add(self)
-        with self._io:
-            self._corked = False
+        self._uncork()
         # Those that connect at once, after a restart for instance, are not pinged at once.
         self._heard = loop.now
         self._schedule_ping(0.5 + int(self.uid[:4], 16) / 0x20000)
-        if self._is_session:
+        if self._queue is not None:
             self._start_session()
         if loop.stopping:
             self.close(GOING_AWAY)
@@ -320,15 +202,16 @@ class WebSocketConnection(Outlet):
         :returns: whether the calling thread still leads.
         """
         if mask == _READ and self._outbox is None:
+            # The hot path. If a runner is done, a post of his follows.
             return self._receive()
         if self._corked:
             # Still in other hands: `enter` looks after everything.
             return True
         if not mask:
             self._in_turn = False
-        if self._drained:
-            self._drained = self._running = False
-        if mask and self._flush() and self._writing:
+        if self._take_back():
+            self._running = False
+        if mask and self._flush() and self._waiting_for is Waiting.ROOM:
             self.deadline = self.loop.now + self.loop.limits.write
         self._refresh()
         if mask & _READ or (mask and not self._plain):
@@ -336,14 +219,16 @@ class WebSocketConnection(Outlet):
         return self._read()
 
     def _receive(self) -> bool:
-        if self.ended or self._in_turn:
+        if self._in_turn or self._waiting_for is Waiting.NOTHING:
             # What has been received before comes first, also before the socket's end.
             return True
+        if self.paused and not self.given_up and not self._finished:
+            return True
         try:
-            data = self.sock.recv(RECEIVE_SIZE) if self._plain else self._recv_tls()
+            data = self.sock.recv(RECEIVE_SIZE) if self._plain else self._receive_tls()
         except BlockingIOError:
             if isinstance(self.sock, TLSSocket):
-                self._watch(_READ | self.sock.wants)
+                self._watch(self._interest | self.sock.wants)
             return True
         except OSError:
             data = b""
@@ -351,17 +236,19 @@ class WebSocketConnection(Outlet):
             self._cut("the connection was lost")
             return self._read()
         self._heard = self.loop.now
-        if self._over:
+        if self._finished:
             return True
         self.protocol.receive(data)
         return self._read()
 
-    def _recv_tls(self) -> bytes:
+    def _receive_tls(self) -> bytes:
         sock = self.sock
         assert isinstance(sock, TLSSocket)
         # OpenSSL cannot read and write at the same time.
         with self._io:
-            return sock.discard(RECEIVE_SIZE) if self._draining else sock.recv(RECEIVE_SIZE)
+            if self._waiting_for is Waiting.END:
+                return sock.discard(RECEIVE_SIZE)
+            return sock.recv(RECEIVE_SIZE)
 
     # -- the leader: messages --------------------------------------------------------------
 
@@ -373,177 +260,136 @@ class WebSocketConnection(Outlet):
 
         :returns: whether the calling thread still leads.
         """
+        most = self._given + BYTES_PER_TURN
         for _ in range(MESSAGES_PER_TURN):
             more = self._fill_inbox()
             if self._running or not self._inbox:
-                return True
+                if not more or self.paused:
+                    return True
+                # Control frames, or what does not count any more, and much of it.
+                break
             if not self._handle():
                 return False
+            if self._finished and not self._inbox:
+                self._refresh()
+                return True
             if not more and not self._inbox:
                 return True
+            if self._given > most:
+                break
         self._in_turn = True
         self.loop.resume(self)
         return True
 
     def _fill_inbox(self) -> bool:
         """Read events as far as it is their turn; whether there may be more."""
-        if self._over:
+        if self._finished:
             return False
+        pings: list[bytes] = []
+        more, ends = True, False
         try:
-            while self.given_up or self._given - self._taken < INBOX_SIZE:
+            for _ in range(FRAMES_PER_TURN):
                 if self._inbox and not self._running:
-                    return True
+                    break
+                if self._waiting_bytes >= INBOX_SIZE and not self.given_up:
+                    self._pause(True)
+                    break
                 event = self.protocol.next_event()
                 if event is None:
-                    self._pause(False)
-                    return False
+                    more = self.protocol.paused
+                    break
                 opcode = event[0]
                 if opcode is _CLOSE:
-                    self._end()
-                    return False
+                    ends = True
+                    break
                 if opcode is _PING:
-                    self._answer_ping(event[1])
-                if opcode is _TEXT or opcode is _BINARY or self.route.pings:
+                    pings.append(event[1])  # type: ignore[arg-type]
+                if not self.given_up and (opcode is _TEXT or opcode is _BINARY or self.route.pings):
                     self._put_in(event)
         except Violation as violation:
-            # Without its traceback, which refers to this connection.
-            self._violation = violation.with_traceback(None)
-            self._end()
-            return False
-        self._pause(True)
-        return True
-
-    def _put_in(self, event: Event) -> None:
-        self._given += len(event[1]) + MESSAGE_OVERHEAD
-        if self._queue is not None:
-            self._queue.put(event)
-        elif self._inbox is None:
-            self._inbox = collections.deque([event])
-        else:
-            self._inbox.append(event)
+            # A new one: this refers to its frames, and so to this connection.
+            self._violation = Violation(violation.code, violation.reason)
+            ends = True
+        if pings:
+            self._answer_pings(pings)
+        if not more:
+            self._pause(False)
+            # All that came before the socket's end has been read.
+            ends = self._waiting_for is Waiting.NOTHING
+        if ends:
+            self._finish()
+            self._refresh()
+        return more and not ends
 
     def _pause(self, full: bool) -> None:
         """Read the socket while the inbox has room, and no longer."""
-        if full == self._paused:
+        if full == self.paused:
             return
-        self._paused = full
+        self.paused = full
         self._refresh()
-        if full and self._queue is not None and self._given - self._taken <= INBOX_SIZE // 2:
+        if full and self._queue is not None and self._waiting_bytes <= INBOX_SIZE // 2:
             # The session's thread has taken all before it could see that it has to tell.
             self.loop.resume(self)
-
-    def _end(self) -> None:
-        """Nothing more comes: the handler is told, behind all messages.
-
-        Only then is a Close answered, or a broken rule told, as what the handler answers to
-        messages shall go out before; but that does not wait for long.
-        """
-        self._over = True
-        if self._queue is not None:
-            self._queue.put(_END)
-        elif self.handle is not None:
-            self._inbox = self._inbox or collections.deque()
-            self._inbox.append(_END)
-        if not self._answering and not self._running and self._given == self._taken:
-            self._conclude()
-        self._refresh()
-
-    def _handle(self) -> bool:
-        """Run the handler for the next of the inbox: here if it is quick, else in a worker.
-
-        :returns: whether the calling thread still leads.
-        """
-        loop, route, inbox = self.loop, self.route, self._inbox
-        assert inbox is not None
-        self._running = True
-        if not loop.inline or (route.slow if route.blocking is None else route.blocking):
-            self._submit()
-            return True
-        event = inbox.popleft()
-        self._taken += len(event[1]) + MESSAGE_OVERHEAD
-        # Foreign code: if it takes long, the standby takes the lead up.
-        started = loop.lay_down(route)
-        self._call(event)
-        leads = loop.take_up()
-        learn(route, perf_counter() - started)
-        if not leads:
-            self._work()
-            return False
-        self._running = False
-        if event is _END:
-            self._refresh()
-        return True
-
-    def _submit(self) -> None:
-        """Have a worker run the handler."""
-        crew = self.loop.crew
-        try:
-            if not crew.submit(self._work):
-                self._work()
-        except RuntimeError as error:
-            log.error("No thread could be started for a WebSocket: %s", error)
-            crew.queue(self._work)
 
     # -- the leader: waiting ---------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Watch for what is waited for now, each with its deadline."""
-        if self.ended:
+        """Find out what is waited for now; if that is something else, set its deadline."""
+        if self._waiting_for is Waiting.NOTHING:
             return
         if self.broken:
             self._cut("the connection was lost")
             return
         if self.closed:
             self._leave()
-        now, limits = self.loop.now, self.loop.limits
-        events = 0 if self._paused and not self.given_up and not self._over else _READ
-        if self._outbox is not None:
-            if not self._writing:
-                self._writing = True
-                self.deadline = now + limits.write
-            events |= getattr(self.sock, "wants", _WRITE)
-        elif self._over and self.closed:
-            self._writing = False
-            self._shut_down()
+        before = self._waiting_for
+        waiting = self._waiting_for = self._next_wait()
+        if waiting is Waiting.END:
+            if before is not Waiting.END:
+                self._shut_down()
             return
-        elif self.protocol.close_sent:
-            self._writing = False
-            if not self._closing:
-                self._closing = True
-                self.deadline = now + limits.closing
-        elif self._over:
-            self._writing = False
-            if not self._concluding:
-                self._concluding = True
-                self.deadline = now + limits.closing
-        elif self._writing:
-            self._writing = False
-            self._schedule_ping()
+        if waiting is not before:
+            limits = self.loop.limits
+            if waiting is Waiting.MESSAGES:
+                self._schedule_ping()
+            else:
+                patience = limits.write if waiting is Waiting.ROOM else limits.closing
+                self.deadline = self.loop.now + patience
+        events = 0 if self.paused and not self.given_up and not self._finished else _READ
+        if waiting is Waiting.ROOM:
+            events |= getattr(self.sock, "send_wants", _WRITE)
         self._watch(events)
+
+    def _next_wait(self) -> Waiting:
+        if self._waiting_for is Waiting.END:
+            return Waiting.END
+        if self._outbox is not None:
+            return Waiting.ROOM
+        if self._finished:
+            return Waiting.END if self.closed else Waiting.HANDLER
+        return Waiting.ANSWER if self.closed else Waiting.MESSAGES
 
     def _schedule_ping(self, fraction: float = 1.0) -> None:
         interval = self.route.ping_interval
         self.deadline = math.inf if interval is None else self._heard + interval * fraction
 
     def expire(self) -> None:
-        """The deadline has passed: give up, or look after a peer that has been silent."""
+        """The deadline has passed: see the table above."""
         self.deadline = math.inf
-        if self._draining:
-            self._cut("")
-        elif self._writing:
-            self._cut("the peer takes nothing of what it is sent")
-        elif self._closing:
-            self._cut("the peer did not answer the Close")
-        elif self._over:
-            # The handler has had time enough for what it has to say.
-            self._conclude()
-            self._refresh()
-        elif self.closed or self._outbox is not None:
+        waiting = self._waiting_for
+        if waiting is not self._next_wait():
             # The leader is about to be told.
             self._refresh()
-        else:
+        elif waiting is Waiting.MESSAGES:
             self._look_after_peer()
-        if self.ended:
+        elif waiting is Waiting.HANDLER:
+            self._conclude()
+            self._refresh()
+        elif waiting is Waiting.ROOM:
+            self._cut("the peer takes nothing of what it is sent")
+        else:
+            self._cut("the peer did not answer the Close")
+        if self._waiting_for is Waiting.NOTHING:
             # The handler is told in its turn.
             self.loop.resume(self)
 
@@ -553,7 +399,7 @@ class WebSocketConnection(Outlet):
         interval, timeout = route.ping_interval, route.ping_timeout
         if interval is None:
             return
-        if self._paused:
+        if self.paused:
             # What it may have sent is not read.
             self.deadline = now + interval
         elif self._heard < self._pinged and timeout is not None:
@@ -567,11 +413,6 @@ class WebSocketConnection(Outlet):
             self._pinged = now
             self._send_ping()
             self.deadline = now + (interval if timeout is None else min(interval, timeout))
-
-    def _send_ping(self) -> None:
-        with self._io:
-            if not self.closed:
-                self._put_control(self.protocol.encode(_PING, b""))
 
     def _watch(self, events: int) -> None:
         if events != self._interest:
@@ -587,6 +428,8 @@ class WebSocketConnection(Outlet):
     def cut_off(self) -> None:
         """End it now, as the server's stop has no more time."""
         self._cut("the server has stopped")
+        if not self._finished:
+            self._finish()
         if self._inbox and not self._running:
             self._running = True
             self._submit()
@@ -597,8 +440,6 @@ class WebSocketConnection(Outlet):
 
     def _shut_down(self) -> None:
         """All is said: have the peer close its side first, so that it surely reads the last."""
-        if self._draining:
-            return
         if self.loop.stopping and self.protocol.close_received:
             # Nothing unread can be there that would reset the connection, and there is no time.
             self._cut("")
@@ -609,23 +450,20 @@ class WebSocketConnection(Outlet):
         except OSError:
             self._cut("")
             return
-        self._draining = True
         self.deadline = self.loop.now + self.loop.limits.closing
         self._watch(_READ)
 
     def _cut(self, reason: str) -> None:
-        """Close the socket.
+        """Close the socket. What has been received is still handled.
 
         :param reason: for the handler, if the peer has given none.
         """
-        if self.ended:
+        if self._waiting_for is Waiting.NOTHING:
             return
         self._watch(0)
-        self.ended = True
+        self._waiting_for = Waiting.NOTHING
         self.deadline = math.inf
         self.loop.forget(self)
         self._lose(reason)
         with self._io:
             self.sock.close()
-        if not self._over:
-            self._end()

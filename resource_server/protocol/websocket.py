@@ -44,6 +44,9 @@ PROTOCOL_ERROR, NO_CODE, ABNORMAL, BAD_DATA, TOO_BIG = 1002, 1005, 1006, 1007, 1
 #: ones never needs the 37 KiB of a compressor.
 COMPRESS_FROM = 256
 
+#: Frames read in one call that end no message: a client may send 10,000 in one packet.
+FRAMES_PER_TURN = 256
+
 _CONTROL_PAYLOAD = 125  # §5.5
 _OPCODES = frozenset([0, 1, 2, 8, 9, 10])
 
@@ -111,6 +114,7 @@ class WebSocket:
         "close_received",
         "close_sent",
         "deflate",
+        "paused",
     )
 
     def __init__(
@@ -142,6 +146,8 @@ class WebSocket:
         self.close_sent = False
         #: whether the peer's Close frame was read
         self.close_received = False
+        #: whether `next_event` could go on at once, but has done enough for a turn
+        self.paused = False
 
     @property
     def state(self) -> State:
@@ -174,7 +180,8 @@ class WebSocket:
 
         Text is str, Binary, Ping and Pong are bytes, and Close, the last of all, has "": its
         content is in ``close_code`` and ``close_reason``. Once our Close frame was written,
-        messages are still checked, but no longer returned.
+        messages are still checked, but no longer returned. Of very many frames only some are read;
+        ``paused`` then tells to call again.
 
         :raises Violation: at the first byte that breaks a rule. It is the last event, too.
         """
@@ -219,7 +226,10 @@ class WebSocket:
             return None
         try:
             event = None
-            while event is None and self._at < len(self._buffer):
+            self.paused = False
+            for _ in range(FRAMES_PER_TURN):
+                if self._at == len(self._buffer):
+                    break
                 message = self._message
                 if message is None or not message.left:
                     head = self._read_head()
@@ -231,10 +241,16 @@ class WebSocket:
                         break
                     message = self._begin_frame(first, start, length)
                 event = self._read_payload(message)
+                if self._message is None:
+                    # Also if it is not reported: it may have been inflated, which takes its time.
+                    self.paused = event is None and self._at < len(self._buffer)
+                    break
+            else:
+                self.paused = self._at < len(self._buffer)
         except Violation as violation:
             self._end(violation.code, violation.reason)
             raise
-        if event is None:
+        if event is None and not self.paused:
             # Only a head or a control frame is kept: no more than 139 bytes.
             self._buffer = self._buffer[self._at :]
             self._at = 0
@@ -406,6 +422,15 @@ class WebSocket:
         elif len(payload) > _CONTROL_PAYLOAD:
             raise ValueError(f"a Ping or Pong has at most {_CONTROL_PAYLOAD} bytes")
         return self._frame(opcode, payload)
+
+    def pong(self, payload: bytes) -> bytes:
+        """The answer to a Ping (§5.5.2, §5.5.3), also while our Close frame is not answered yet.
+
+        :returns: the Pong frame; b"" when closing is complete, or the transport is gone.
+        """
+        if self._gone or (self.close_sent and self.close_received):
+            return b""
+        return self._frame(PONG, payload)
 
     def encode_shared(self, message: Outgoing) -> bytes:
         """One message that goes to many, as it goes over the wire; they share what they can.

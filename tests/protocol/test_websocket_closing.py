@@ -8,6 +8,7 @@ import pytest
 
 from resource_server.protocol.frames import Violation
 from resource_server.protocol.websocket import (
+    FRAMES_PER_TURN,
     State,
     WebSocket,
     WebSocketOpCode,
@@ -17,6 +18,7 @@ from resource_server.protocol.websocket import (
 from tests.protocol.websocket_feeding import (
     BINARY,
     CLOSE,
+    CONTINUATION,
     KEY,
     LIMIT,
     PING,
@@ -329,3 +331,44 @@ def test_our_own_code_is_not_the_one_of_the_peer() -> None:
     events(socket, close_frame(1000))
     assert close_of(socket) == (1000, "")
     assert (socket.close_sent, socket.close_received) == (True, True)
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_a_ping_is_answered_until_both_sides_have_closed(client: bool) -> None:
+    """RFC 6455 §5.5.2: unless a Close frame has been received."""
+    socket = opened(client=client)
+    assert socket.pong(b"a").endswith(b"a") or client
+    assert len(socket.pong(b"a")) == (7 if client else 3)
+    socket.close(1000)
+    assert socket.pong(b"b")[0] == 0x8A
+    socket.receive(close_frame(1000, key=b"" if client else KEY))
+    socket.next_event()
+    assert socket.pong(b"c") == b""
+
+
+def test_a_ping_is_not_answered_when_the_transport_is_gone() -> None:
+    socket = opened()
+    socket.lost()
+    assert socket.pong(b"late") == b""
+
+
+def test_very_many_frames_are_read_in_turns() -> None:
+    socket = opened()
+    empty = frame(CONTINUATION, b"", final=False)
+    socket.receive(frame(TEXT, b"a", final=False) + empty * (2 * FRAMES_PER_TURN))
+    turns = 1
+    while socket.next_event() is None and socket.paused:
+        turns += 1
+    assert turns == 3
+    assert events(socket, frame(CONTINUATION, b"b")) == [(WebSocketOpCode.Text, "ab")]
+
+
+def test_messages_behind_our_close_frame_are_read_one_in_a_turn() -> None:
+    socket = opened()
+    socket.close(1000)
+    socket.receive(frame(TEXT, b"a") * 3)
+    assert [(socket.next_event(), socket.paused) for _ in range(3)] == [
+        (None, True),
+        (None, True),
+        (None, False),
+    ]

@@ -31,6 +31,7 @@ from tests.protocol.websocket_feeding import (
     frame,
     opened,
     state_of,
+    told,
     with_deflate,
 )
 
@@ -186,15 +187,14 @@ def test_the_outcome_does_not_depend_on_the_cuts(stream: bytes, compression: boo
 
     def outcome(pieces: list[bytes]) -> tuple[list[Event], int | None, str]:
         socket = opened(limit=300, compression=compression)
-        told: list[Event] = []
+        seen: list[Event] = []
         for piece in pieces:
             socket.receive(piece)
             try:
-                while (event := socket.next_event()) is not None:
-                    told.append(event)
+                seen.extend(told(socket))
             except Violation:
                 assert socket.close_code in (1002, 1007, 1009)
-        return told, socket.close_code, socket.close_reason
+        return seen, socket.close_code, socket.close_reason
 
     singly = [stream[at : at + 1] for at in range(len(stream))]
     assert outcome([stream]) == outcome(singly)

@@ -11,7 +11,7 @@ from resource_server.protocol.websocket import State, WebSocket, WebSocketOpCode
 from tests.protocol.feeding import cuts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = b"\x37\xfa\x21\x3d"
@@ -76,10 +76,14 @@ def events(socket: WebSocket, data: bytes = b"") -> list[Event]:
     """What there is to tell, with this data."""
     if data:
         socket.receive(data)
-    told = []
-    while (event := socket.next_event()) is not None:
-        told.append(event)
-    return told
+    return list(told(socket))
+
+
+def told(socket: WebSocket) -> Iterator[Event]:
+    """What there is to tell, in however many turns."""
+    while (event := socket.next_event()) is not None or socket.paused:
+        if event is not None:
+            yield event
 
 
 @dataclass
@@ -104,8 +108,7 @@ def feed(pieces: Iterable[bytes], make: Callable[[], WebSocket] = opened) -> Out
     for piece in pieces:
         socket.receive(piece)
         try:
-            while (event := socket.next_event()) is not None:
-                outcome.events.append(event)
+            outcome.events += told(socket)
         except Violation as violation:
             broken = violation
         else:
