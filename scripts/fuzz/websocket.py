@@ -23,7 +23,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -36,6 +36,9 @@ from resource_server.protocol.limits import Limits
 from resource_server.protocol.opening import Offer, accept
 from resource_server.protocol.websocket import WebSocket, WebSocketOpCode
 from resource_server.websockets import Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Event: TypeAlias = tuple[WebSocketOpCode, str | bytes]
 # What was told, the close code and the reason.
@@ -85,6 +88,16 @@ def make(setting: int) -> WebSocket:
     return socket
 
 
+def events(socket: WebSocket) -> Iterator[Event]:
+    """Tell all that there is to tell, in as many steps as the protocol likes to take."""
+    while True:
+        event = socket.next_event()
+        if event is not None:
+            yield event
+        elif not socket.paused:
+            return
+
+
 def read(setting: int, pieces: list[bytes]) -> Outcome:
     """Return what these bytes amount to."""
     socket = make(setting)
@@ -94,7 +107,7 @@ def read(setting: int, pieces: list[bytes]) -> Outcome:
     for piece in pieces:
         socket.receive(piece)
         try:
-            while (event := socket.next_event()) is not None:
+            for event in events(socket):
                 assert broken is None, "something is told behind a broken rule"
                 assert not told or told[-1][0] is not Close, "something is told behind a Close"
                 assert len(event[1]) <= max(limit, 125)
@@ -236,11 +249,10 @@ def speech(choose: random.Random, speaker: WebSocket) -> tuple[bytes, list[Event
 
 def listen(choose: random.Random, hearer: WebSocket, wire: bytes) -> list[Event]:
     """Return what is told of these bytes, however they are cut."""
-    told = []
+    told: list[Event] = []
     for piece in cut(choose, wire):
         hearer.receive(piece)
-        while (event := hearer.next_event()) is not None:
-            told.append(event)
+        told += events(hearer)
     return told
 
 

@@ -341,6 +341,25 @@ class TestDeadlines:
             send_until_refused(client, b"x" * 1000)
             app.close_of(app.open())
 
+    @pytest.mark.parametrize("path", STYLES)
+    @pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
+    def test_a_client_waits_no_longer_for_a_handler_that_is_busy(
+        self, app: App, serve: Serve, path: str, together: bool
+    ) -> None:
+        """The answers to its messages come first, but not at any price."""
+        server = serve(app, limits=Limits(closing=0.3))
+        for last, code in ((close_frame(1000), 1000), (frame(3), 1002)):
+            app.gate.clear()
+            with WSClient(server.address, path) as client:
+                client.send(frame(TEXT, b"wait") + last * together)
+                assert app.texts.get(timeout=PATIENCE) == "wait"
+                client.send(last * (not together))
+                assert client.read_close()[0] == code
+                assert client.is_closed()
+                assert app.closed.empty()
+                app.gate.set()
+                assert app.close_of(app.open())[0] == code
+
     def test_one_that_does_not_read_the_last_is_cut_off(self, app: App, serve: Serve) -> None:
         server = serve(app, limits=Limits(closing=0.2, write=0.3))
         with WSClient(server.address, "/inline", receive_buffer=4096):

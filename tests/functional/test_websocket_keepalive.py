@@ -24,7 +24,7 @@ from resource_server import (
     websocket_session,
 )
 from tests.rawclient import PATIENCE
-from tests.wsclient import CLOSE, PING, PONG, TEXT, WSClient, frame
+from tests.wsclient import BINARY, CLOSE, PING, PONG, TEXT, WSClient, frame
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
@@ -38,6 +38,7 @@ class App(Resource):
         self.opened: queue.SimpleQueue[WebSocketRequest] = queue.SimpleQueue()
         self.closed: queue.SimpleQueue[tuple[str, int | None]] = queue.SimpleQueue()
         self.pongs = threading.Semaphore(0)
+        self.gate = threading.Event()
 
     @websocket("/quick", ping_interval=0.2, ping_timeout=0.4)
     @websocket("/busy", ping_interval=0.5, ping_timeout=2.5)
@@ -55,6 +56,8 @@ class App(Resource):
             self.closed.put((request.path, request.close_code))
         elif opcode is Pong:
             self.pongs.release()
+        elif payload == "wait":
+            self.gate.wait(PATIENCE)
         elif opcode is WebSocketOpCode.Text:
             request.send(payload)
 
@@ -132,6 +135,24 @@ class TestThoseWhoAnswer:
                     pass
                 assert received.payload == b"alive"
                 time.sleep(0.05)
+
+    def test_those_whom_nobody_listens_to_may_have_answered(
+        self, server: HTTPServer, app: App
+    ) -> None:
+        """Behind a handler that waits, their messages are not read, so neither are their pongs."""
+        with WSClient(server.address, "/quick") as client:
+            client.send_text("wait")
+            client.sock.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                client.send(frame(BINARY, bytes(60_000)) * 1000)
+            for _ in range(3):
+                with WSClient(server.address, "/quick") as other:
+                    pinged(other)
+                    assert app.closed.get(timeout=PATIENCE) == ("/quick", 1006)
+            app.gate.set()
+            client.sock.settimeout(PATIENCE)
+            client.reset()
+            assert app.closed.get(timeout=PATIENCE) == ("/quick", 1006)
 
 
 class TestThoseWhoDoNot:

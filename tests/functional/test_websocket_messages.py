@@ -209,19 +209,21 @@ class TestReceiving:
                 client.leave()
                 assert event(app) == (Close, "")
 
+    @pytest.mark.parametrize("path", ["/waiting", "/waiting-learned", "/waiting-inline"])
+    @pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
     def test_a_ping_is_answered_while_the_handler_is_busy(
-        self, server: HTTPServer, app: App
+        self, server: HTTPServer, app: App, path: str, together: bool
     ) -> None:
-        for path in ("/waiting", "/waiting-learned"):
-            app.gate.clear()
-            with WSClient(server.address, path) as client:
-                client.send_text("wait")
-                assert [event(app), event(app)] == [(Open, ""), (Text, "wait")]
-                client.ping(b"still there?")
-                app.gate.set()
-                assert client.read_text() == "wait"
-                client.leave()
-                assert event(app) == (Close, "")
+        ping = frame(PING, b"still there?")
+        with WSClient(server.address, path) as client:
+            client.send(frame(TEXT, b"wait") + ping * together)
+            assert [event(app), event(app)] == [(Open, ""), (Text, "wait")]
+            client.send(ping * (not together))
+            assert client.read_frame() == Frame(PONG, b"still there?")
+            app.gate.set()
+            assert client.read_text() == "wait"
+            client.leave()
+            assert event(app) == (Close, "")
 
     def test_a_message_that_is_too_large_never_arrives(self, server: HTTPServer, app: App) -> None:
         with WSClient(server.address, "/limited") as client:

@@ -21,6 +21,7 @@ from resource_server import (
     get,
     websocket_session,
 )
+from resource_server.engine.crew import Crew
 from tests.conftest import server_threads
 from tests.rawclient import PATIENCE, Client
 from tests.wsclient import (
@@ -379,6 +380,22 @@ class TestRoom:
         clients = [WSClient(server.address, "/few") for _ in range(3)]
         for client in clients:
             client.sock.close()
+
+    def test_without_a_thread_to_be_had_it_is_closed(
+        self, server: HTTPServer, app: App, logged: Records, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(crew: Crew, job: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Crew, "host", refuse)
+            for _ in range(5):
+                with WSClient(server.address, "/few") as client:
+                    assert client.is_left()[0] == 1013
+        assert len(logged.at_least(logging.ERROR)) == 5
+        # It takes no room, either.
+        with WSClient(server.address, "/few") as client:
+            assert client.echo("hello") == "hello"
 
     def test_sessions_take_no_workers(self, app: App, serve: Serve) -> None:
         app.script = wait
