@@ -56,6 +56,8 @@ END: Event = (_CLOSE, "")
 INBOX_SIZE = 262_144
 #: … where each counts this much more than its payload.
 MESSAGE_OVERHEAD = 100
+#: Messages that are handled for one connection before others get their turn.
+MESSAGES_PER_TURN = 16
 
 
 class Conversation(Outlet):
@@ -167,6 +169,7 @@ class Conversation(Outlet):
         """A worker's job: handle what is in the inbox."""
         inbox = self._inbox
         assert inbox is not None
+        count = 0
         while True:
             while inbox:
                 event = inbox.popleft()
@@ -174,10 +177,21 @@ class Conversation(Outlet):
                 started = perf_counter()
                 self._call(event)
                 learn(self.route, perf_counter() - started)
+                count += 1
+                if count >= MESSAGES_PER_TURN and inbox and self._let_others_work():
+                    return
             self._drained = True
             # A loop that has ended gave its last before: it may be there by now.
             if self.loop.post(self) or not inbox or not self._take_back():
                 return
+
+    def _let_others_work(self) -> bool:
+        """Go to the end of those who wait for a worker, if there are any."""
+        crew = self.loop.crew
+        try:
+            return crew.has_backlog and crew.submit(self._work)
+        except RuntimeError:
+            return False
 
     def _take_back(self) -> bool:
         """Take ``_drained`` back, for whoever does it is the runner, or starts the next one."""

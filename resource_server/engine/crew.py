@@ -131,7 +131,7 @@ class Crew:
     def _enlist(self, job: Job | None) -> threading.Thread:
         # With the lock held. The thread begins with `job`, or with the first that waits.
         thread = threading.Thread(
-            target=self._run, args=(job,), name=f"resource_server-{next(_numbers)}", daemon=True
+            target=self._run, args=([job],), name=f"resource_server-{next(_numbers)}", daemon=True
         )
         self._threads.add(thread)
         self._count += 1
@@ -152,6 +152,11 @@ class Crew:
         with self._lock:
             self._spare -= 1
             self._jobs.put(job)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether jobs wait for a thread."""
+        return self._spare < 0
 
     def close(self) -> None:
         """Take no more jobs, and let every thread end when those that wait have been taken."""
@@ -184,8 +189,10 @@ class Crew:
 
     # -- the crew's own threads ------------------------------------------------------------
 
-    def _run(self, job: Job | None) -> None:
+    def _run(self, first: list[Job | None]) -> None:
         """Do jobs until there is none for a while. What a job raises is logged and ends nothing."""
+        # Taken out, as the Thread keeps its arguments for as long as it runs.
+        job = first.pop()
         while job := job or self._next():
             try:
                 job()

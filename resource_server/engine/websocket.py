@@ -38,7 +38,7 @@ from ..protocol.frames import Violation
 from ..protocol.opening import accept
 from ..protocol.websocket import WebSocket
 from ..websockets import WebSocketOpCode
-from .conversation import INBOX_SIZE, Conversation
+from .conversation import INBOX_SIZE, MESSAGES_PER_TURN, Conversation
 from .outlet import GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER
 from .tls import TLSSocket
 from .wire import RECEIVE_SIZE
@@ -55,9 +55,7 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _TEXT, _BINARY, _CLOSE = WebSocketOpCode.Text, WebSocketOpCode.Binary, WebSocketOpCode.Close
 _PING = WebSocketOpCode.Ping
 
-#: Messages that the leader has handled, and control frames that it reads, for one connection before
-#: others get their turn …
-MESSAGES_PER_TURN = 16
+#: Frames that the leader reads for one connection before others get their turn …
 FRAMES_PER_TURN = 64
 #: … and bytes of messages, as unmasking, inflating and decoding them takes the leader's time.
 BYTES_PER_TURN = 262_144
@@ -175,8 +173,9 @@ class WebSocketConnection(Conversation):
         loop.connections.add(self)
         self._uncork()
         # Those that connect at once, after a restart for instance, are not pinged at once.
-        self._heard = loop.now
-        self._schedule_ping(0.5 + int(self.uid[:4], 16) / 0x20000)
+        spread = int(self.uid[:4], 16) / 0x20000
+        self._heard = loop.now - spread * (self.route.ping_interval or 0.0)
+        self._schedule_ping()
         if self._queue is not None:
             self._start_session()
         if loop.stopping:
@@ -219,7 +218,10 @@ class WebSocketConnection(Conversation):
         return self._read()
 
     def _receive(self) -> bool:
-        if self._in_turn or self._waiting_for is Waiting.NOTHING:
+        if self._waiting_for is Waiting.NOTHING:
+            # It was found out in this event, and the handler has to be told.
+            return self._read()
+        if self._in_turn:
             # What has been received before comes first, also before the socket's end.
             return True
         if self.paused and not self.given_up and not self._finished:
@@ -268,6 +270,9 @@ class WebSocketConnection(Conversation):
                     return True
                 # Control frames, or what does not count any more, and much of it.
                 break
+            if self.protocol.unread:
+                # Another leader looks at it, if the handler is overtaken.
+                self._come_back()
             if not self._handle():
                 return False
             if self._finished and not self._inbox:
@@ -277,9 +282,13 @@ class WebSocketConnection(Conversation):
                 return True
             if self._given > most:
                 break
-        self._in_turn = True
-        self.loop.resume(self)
+        self._come_back()
         return True
+
+    def _come_back(self) -> None:
+        if not self._in_turn:
+            self._in_turn = True
+            self.loop.resume(self)
 
     def _fill_inbox(self) -> bool:
         """Read events as far as it is their turn; whether there may be more."""
@@ -369,9 +378,9 @@ class WebSocketConnection(Conversation):
             return Waiting.END if self.closed else Waiting.HANDLER
         return Waiting.ANSWER if self.closed else Waiting.MESSAGES
 
-    def _schedule_ping(self, fraction: float = 1.0) -> None:
+    def _schedule_ping(self) -> None:
         interval = self.route.ping_interval
-        self.deadline = math.inf if interval is None else self._heard + interval * fraction
+        self.deadline = math.inf if interval is None else self._heard + interval
 
     def expire(self) -> None:
         """The deadline has passed: see the table above."""
@@ -428,6 +437,8 @@ class WebSocketConnection(Conversation):
     def cut_off(self) -> None:
         """End it now, as the server's stop has no more time."""
         self._cut("the server has stopped")
+        # Nor for messages: the handler is told of the end next.
+        self.given_up = True
         if not self._finished:
             self._finish()
         if self._inbox and not self._running:

@@ -154,6 +154,11 @@ class WebSocket:
         """Where it stands in its life."""
         return _STATES[self._opened, self.close_sent or self.close_received, self._gone]
 
+    @property
+    def unread(self) -> bool:
+        """Whether bytes wait, be it for more of their frame."""
+        return bool(self._buffer)
+
     def open(self) -> None:
         """The opening handshake is done. Nothing is read before."""
         self._opened = True

@@ -224,4 +224,4 @@ def test_pings_are_spread_over_time(serve: Serve) -> None:
             for key, _ in ready:
                 pinged(key.data)
                 selector.unregister(key.fileobj)
-    assert len(rounds) > 1
+    assert max(rounds) < 32
