@@ -362,15 +362,18 @@ class Connection(Exchange):
             # The worker was only asked whether the body is wanted.
             assert self._endpoint is not None
             return self._collect(self._request, self._endpoint)
-        # The wish to stop may have come after the head of the response was written.
-        if http.keep_alive and not self.loop.stopping:
+        if http.keep_alive:
             self.deadline = self.loop.now + self.limits.keep_alive
             self._watch(_READ)
             if http.buffered:
                 # Pipelined; the others get their turn first.
                 self._resume()
-            else:
-                self.state = READING
+                return True
+            self.state = READING
+            if self.loop.stopping:
+                # The wish came behind the head of the response: this is idle like those that are
+                # closed then.
+                self.close()
             return True
         self._begin_closing()
         return True
