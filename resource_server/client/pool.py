@@ -1,0 +1,142 @@
+"""The connections of a client: how many there may be, and which are kept for the next request."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from .handle import Ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .connection import Connection
+    from .handle import RequestHandle
+    from .urls import Origin
+
+
+class Closed(Exception):  # noqa: N818 - it is a state
+    """The pool is closed."""
+
+
+class Pool:
+    """Lends connections; at most `most` are in use or kept at any time, for all origins together.
+
+    Decisions are made under the lock, connections opened and closed outside it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._condition = threading.Condition(threading.Lock())  # guards all of the following
+        self._lent = 0
+        self._waiting = 0
+        # Those kept, the one that was used last at the end.
+        self._kept: OrderedDict[Connection, Origin] = OrderedDict()
+        self._closed = False
+
+    def take(self, origin: Origin, handle: RequestHandle, *, fresh: bool) -> Connection | None:
+        """Return a connection to an origin that was kept, or None for the right to make one.
+
+        Waits while there are too many, until the handle is ended, which raises Ended. `fresh` asks
+        for the right. Whoever has got either calls `give_back` or `give_up` once.
+        """
+        while True:
+            connection = self._taken(origin, handle, fresh)
+            if connection is None:
+                return None
+            if connection.usable:
+                connection.reused = True
+                return connection
+            connection.close()
+            self.give_up()
+
+    def _taken(self, origin: Origin, handle: RequestHandle, fresh: bool) -> Connection | None:
+        victim = None
+        with self._condition:
+            while True:
+                if self._closed:
+                    raise Closed
+                if not fresh:
+                    for connection, its in reversed(self._kept.items()):
+                        if its == origin:
+                            del self._kept[connection]
+                            self._lent += 1
+                            return connection
+                if self._lent < self._most:
+                    break
+                self._wait(handle)
+            if self._lent + len(self._kept) >= self._most:
+                victim, _ = self._kept.popitem(last=False)
+            self._lent += 1
+        if victim is not None:
+            victim.close()
+        return None
+
+    def _wait(self, handle: RequestHandle) -> None:
+        """Wait until a connection may be to be had, or for the handle's end; needs the lock.
+
+        The lock is given up while the handle is told how to wake this thread: a handle's guard may
+        be held by one who waits for the lock, in `_wake`.
+        """
+        try:
+            self._told(handle, self._wake)
+            self._waiting += 1
+            while self._lent >= self._most and not handle.over and not self._closed:
+                self._condition.wait()
+            self._waiting -= 1
+            self._told(handle, None)
+        except Ended:
+            # It may have been woken in another's place.
+            self._condition.notify()
+            raise
+
+    def _told(self, handle: RequestHandle, free: Callable[[], None] | None) -> None:
+        self._condition.release()
+        try:
+            handle.held(free)
+        finally:
+            self._condition.acquire()
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+    def give_back(self, connection: Connection) -> None:
+        """Return a connection that the next request can use."""
+        with self._condition:
+            self._lent -= 1
+            if not self._closed:
+                self._kept[connection] = connection.origin
+                if self._waiting:
+                    self._condition.notify()
+                return
+        connection.close()
+
+    def give_up(self) -> None:
+        """Return the right to a connection; that one is closed, or was not made."""
+        with self._condition:
+            self._lent -= 1
+            if self._waiting:
+                self._condition.notify()
+
+    def open(self) -> None:
+        """Let connections be taken again after `close`."""
+        with self._condition:
+            self._closed = False
+
+    def close(self) -> None:
+        """Close what is kept, and what is given back from now on."""
+        with self._condition:
+            self._closed = True
+            kept = list(self._kept)
+            self._kept.clear()
+            self._condition.notify_all()
+        for connection in kept:
+            connection.close()
+
+    @property
+    def count(self) -> tuple[int, int]:
+        """How many are lent, and how many are kept."""
+        with self._condition:
+            return self._lent, len(self._kept)
