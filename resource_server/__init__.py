@@ -78,8 +78,27 @@ from .server import HTTPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .client import (
+        Cancelled,
+        ClientError,
+        ClientResponse,
+        ConnectError,
+        HTTPClient,
+        ProtocolError,
+        RequestHandle,
+        Timeout,
+        TLSError,
+        TooLarge,
+        TooManyRedirects,
+    )
+    from .client.reader import Reconnect
+    from .client.upgrade import WebSocketRefused
+    from .client.websocket import ClientWebSocket
     from .files import FileResource, FileResponse, path_join_safe
     from .protocol.limits import Limits
+    from .serializable import Serializable as Serializable
+    from .serializable import SerializableEnum as SerializableEnum
+    from .serializable import SerializableError as SerializableError
     from .websockets import WebSocketGroup, WebSocketOpCode, WebSocketRequest, WebSocketSession
 
 __version__ = "0.1.0"
@@ -88,7 +107,12 @@ __all__ = [
     "SAME_ORIGIN",
     "BadGateway",
     "BadRequest",
+    "Cancelled",
+    "ClientError",
+    "ClientResponse",
+    "ClientWebSocket",
     "Conflict",
+    "ConnectError",
     "ContentTooLarge",
     "Converter",
     "Disconnected",
@@ -101,6 +125,7 @@ __all__ = [
     "GatewayTimeout",
     "Gone",
     "HTMLResponse",
+    "HTTPClient",
     "HTTPError",
     "HTTPNotImplemented",
     "HTTPServer",
@@ -120,11 +145,14 @@ __all__ = [
     "PaymentRequired",
     "PreconditionFailed",
     "PreconditionRequired",
+    "ProtocolError",
     "ProxyAuthenticationRequired",
     "RangeNotSatisfiable",
+    "Reconnect",
     "Redirect",
     "RegistrationError",
     "Request",
+    "RequestHandle",
     "RequestHeaderFieldsTooLarge",
     "RequestTimeout",
     "Resource",
@@ -134,7 +162,11 @@ __all__ = [
     "SerializableResponse",
     "ServiceUnavailable",
     "StreamResponse",
+    "TLSError",
     "TextResponse",
+    "Timeout",
+    "TooLarge",
+    "TooManyRedirects",
     "TooManyRequests",
     "URITooLong",
     "Unauthorized",
@@ -145,6 +177,7 @@ __all__ = [
     "WebSocketClosed",
     "WebSocketGroup",
     "WebSocketOpCode",
+    "WebSocketRefused",
     "WebSocketRequest",
     "WebSocketSession",
     "delete",
@@ -165,10 +198,28 @@ __all__ = [
 
 #: Where to find what a small server does without: imported on first use, as importing takes time.
 _ON_FIRST_USE = {
+    "Cancelled": "client",
+    "ClientError": "client",
+    "ClientResponse": "client",
+    "ClientWebSocket": "client.websocket",
+    "ConnectError": "client",
+    "HTTPClient": "client",
+    "ProtocolError": "client",
+    "Reconnect": "client.reader",
+    "RequestHandle": "client",
+    "TLSError": "client",
+    "Timeout": "client",
+    "TooLarge": "client",
+    "TooManyRedirects": "client",
     "FileResource": "files",
     "FileResponse": "files",
     "Limits": "protocol.limits",
+    # Not in __all__: "import *" shall work without the extra that they need.
+    "Serializable": "serializable",
+    "SerializableEnum": "serializable",
+    "SerializableError": "serializable",
     "WebSocketGroup": "websockets",
+    "WebSocketRefused": "client.upgrade",
     "WebSocketOpCode": "websockets",
     "WebSocketRequest": "websockets",
     "WebSocketSession": "websockets",

@@ -39,6 +39,8 @@
     ├── PatternError       (ValueError)       a route pattern or converter that cannot be used
     ├── FieldError         (ValueError)       a header field or cookie that is not valid
     ├── RegistrationError  (TypeError)        something that is not routes was registered
+    ├── SerializableError  (ValueError)       bytes that are no message; in ``serializable``
+    ├── ClientError                           a request of HTTPClient failed; in ``client.errors``
     ├── HandshakeError                        a server answered the opening of a WebSocket wrongly
     └── Disconnected       (ConnectionError)  the client left while a handler read or wrote
         └── WebSocketClosed                   the WebSocket is closed  (code, reason)

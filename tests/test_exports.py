@@ -12,7 +12,12 @@ NAMES = [
     "SAME_ORIGIN",
     "BadGateway",
     "BadRequest",
+    "Cancelled",
+    "ClientError",
+    "ClientResponse",
+    "ClientWebSocket",
     "Conflict",
+    "ConnectError",
     "ContentTooLarge",
     "Converter",
     "Disconnected",
@@ -25,6 +30,7 @@ NAMES = [
     "GatewayTimeout",
     "Gone",
     "HTMLResponse",
+    "HTTPClient",
     "HTTPError",
     "HTTPNotImplemented",
     "HTTPServer",
@@ -44,11 +50,14 @@ NAMES = [
     "PaymentRequired",
     "PreconditionFailed",
     "PreconditionRequired",
+    "ProtocolError",
     "ProxyAuthenticationRequired",
     "RangeNotSatisfiable",
+    "Reconnect",
     "Redirect",
     "RegistrationError",
     "Request",
+    "RequestHandle",
     "RequestHeaderFieldsTooLarge",
     "RequestTimeout",
     "Resource",
@@ -58,7 +67,11 @@ NAMES = [
     "SerializableResponse",
     "ServiceUnavailable",
     "StreamResponse",
+    "TLSError",
     "TextResponse",
+    "Timeout",
+    "TooLarge",
+    "TooManyRedirects",
     "TooManyRequests",
     "URITooLong",
     "Unauthorized",
@@ -69,6 +82,7 @@ NAMES = [
     "WebSocketClosed",
     "WebSocketGroup",
     "WebSocketOpCode",
+    "WebSocketRefused",
     "WebSocketRequest",
     "WebSocketSession",
     "delete",
@@ -87,6 +101,9 @@ NAMES = [
     "websocket_session",
 ]
 
+#: Those of an extra: not imported by "import *", which works without it.
+EXTRA_NAMES = ["Serializable", "SerializableEnum", "SerializableError"]
+
 
 def parameters(function: object) -> list[str]:
     return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
@@ -103,6 +120,13 @@ def test_these_are_the_public_names() -> None:
 def test_each_can_be_imported(name: str) -> None:
     assert getattr(resource_server, name) is not None
     assert name in dir(resource_server)
+
+
+@pytest.mark.parametrize("name", EXTRA_NAMES)
+def test_those_of_an_extra_can_be_imported_with_it(name: str) -> None:
+    pytest.importorskip("msgspec")
+    assert name not in resource_server.__all__
+    assert getattr(resource_server, name).__name__ == name
 
 
 def test_what_is_no_name_is_an_attribute_error() -> None:
@@ -150,6 +174,7 @@ class TestReference:
             ("SerializableResponse", ["obj", "status_code", "headers"]),
             ("StreamResponse", ["iterator", "status_code", "headers", "compress"]),
             ("HTTPServer", ["addr", "privkey", "cert"]),
+            ("HTTPClient", ["addr", "protocol"]),
         ],
     )
     def test_constructors(self, name: str, names: list[str]) -> None:
@@ -170,6 +195,7 @@ class TestReference:
             ),
             ("Router", "dispatch registerRoutes"),
             ("HTTPServer", "registerRoutes routes run"),
+            ("HTTPClient", "delete get getResponses pending post put start stop update"),
         ],
     )
     def test_attributes(self, name: str, attributes: str) -> None:
@@ -180,3 +206,13 @@ class TestReference:
     def test_the_camel_case_names_are_aliases(self, name: str) -> None:
         cls = getattr(resource_server, name)
         assert cls.registerRoutes is cls.register_routes
+
+    def test_the_methods_of_the_client(self) -> None:
+        client = resource_server.HTTPClient
+        assert client.getResponses is client.get_responses
+        for name in ("get", "delete"):
+            expected = ["self", "path", "query", "headers", "callback"]
+            assert parameters(getattr(client, name))[:5] == expected
+        for name in ("put", "post"):
+            expected = ["self", "path", "payload", "query", "headers", "callback"]
+            assert parameters(getattr(client, name))[:6] == expected
