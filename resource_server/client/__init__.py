@@ -12,6 +12,7 @@ from .answer import (
     ClientSerializableResponse,
     Outgoing,
 )
+from .auth import basic, bearer, digest
 from .errors import (
     Cancelled,
     ClientError,
@@ -43,4 +44,7 @@ __all__ = [
     "TimeoutError",
     "TooLarge",
     "TooManyRedirects",
+    "basic",
+    "bearer",
+    "digest",
 ]

@@ -129,7 +129,7 @@ class Download:
         self._done = 0
         self._total: int | None = None
 
-    def begin(self, headers: Headers, method: str = "GET", url: str = "", /) -> None:
+    def begin(self, headers: Headers, method: str, url: str, /) -> None:
         """Set the fields of a request; for each attempt again."""
         if self._url is None:
             # Where a redirect leads may be another place each time.

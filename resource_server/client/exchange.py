@@ -52,8 +52,11 @@ if TYPE_CHECKING:
     class Sink(Protocol):
         """Where the content of an answer goes instead of into memory."""
 
-        def begin(self, headers: Headers, /) -> None:
-            """Set fields of the request: which part is wanted."""
+        def begin(self, headers: Headers, method: str, url: str, /) -> None:
+            """Set fields of the request, for each attempt: which part is wanted."""
+
+        def again(self, status: int, headers: Headers, /) -> bool:
+            """Tell whether to ask anew, as this answer does not fit what was asked for."""
 
         def accept(self, status: int, headers: Headers, /) -> bool:
             """Tell whether the content of this answer is wanted; others are read into memory."""
@@ -222,6 +225,8 @@ class Exchange:
         """Return what to do before the request is made again, None if this is the answer."""
         self._keep_cookies(answer)
         status = answer.status
+        if self.sink is not None and self.sink.again(status, answer.headers):
+            return lambda: None
         if status < 300:
             return None
         if status in _REDIRECTS:
@@ -455,7 +460,7 @@ class Exchange:
             if self.auth is not None:
                 self.auth(request)
             if self.sink is not None:
-                self.sink.begin(headers)
+                self.sink.begin(headers, request.method, request.url)
         self._sent = request
         return request
 
@@ -524,12 +529,11 @@ class Exchange:
             except ValueError as error:
                 raise self._error(ProtocolError, str(error)) from None
         body = b""
-        if sink is not None and sink.accept(answer.status, headers):
+        if sink is not None and self._accepted(sink, answer):
             limit = self.rules.max_response_size if stages else None
             for piece in self._content(answer, stages or [], limit):
                 sink.write(piece)
-            sink.finish()
-            self.sink = None
+            self._finish(sink)
         else:
             self._give_up_sink()
             limit = self.rules.max_response_size
@@ -540,6 +544,21 @@ class Exchange:
         response = cls.received(answer.status, headers, body, self._sent, elapsed)
         response.reason = answer.reason
         return response
+
+    def _accepted(self, sink: Sink, answer: Answer) -> bool:
+        try:
+            return sink.accept(answer.status, answer.headers)
+        except ProtocolError as error:
+            raise error.of(self.method, self.origin.text + self.target) from error.cause
+
+    def _finish(self, sink: Sink) -> None:
+        """Give the file its name, unless the handle has ended meanwhile."""
+        self.handle.held(None)
+        try:
+            sink.finish()
+        except ProtocolError as error:
+            raise error.of(self.method, self.origin.text + self.target) from error.cause
+        self.sink = None
 
     def _content(self, answer: Answer, stages: list[Any], limit: int | None) -> Iterator[bytes]:
         """Yield the content as it is meant, decoded; never more than `limit` bytes in all."""

@@ -831,9 +831,12 @@ class Sink:
         self.wanted = wanted
         self.did: list[object] = []
 
-    def begin(self, headers: Any) -> None:
+    def begin(self, headers: Any, method: str, url: str) -> None:
         headers["X-Sink"] = "1"
         self.did.append("begin")
+
+    def again(self, status: int, headers: Any) -> bool:
+        return False
 
     def accept(self, status: int, headers: Any) -> bool:
         self.did.append(status)
