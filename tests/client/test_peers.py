@@ -58,6 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Served(http.server.SimpleHTTPRequestHandler):
     """Files, and a POST that is answered with what came."""
 
+    timeout = 5  # as nobody else ends one whose client is gone without a word
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
