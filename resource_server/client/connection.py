@@ -6,7 +6,10 @@ things by ours: where the socket comes from, and who is told of it before it con
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
+from contextlib import suppress
 from time import monotonic
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -25,15 +28,19 @@ if TYPE_CHECKING:
 RECEIVE = 65536
 
 
+def _lowest(sock: Any) -> socket.socket:
+    while not isinstance(sock, socket.socket):
+        sock = sock.socket  # TLS within TLS
+    return sock
+
+
 def shut(sock: Any) -> None:
     """Shut a socket down in both directions, so that whoever waits for it is woken.
 
     Not by SSLSocket's own method, which drops the TLS state a reader in another thread is using.
     """
-    while not isinstance(sock, socket.socket):
-        sock = sock.socket  # TLS within TLS
     try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        socket.socket.shutdown(_lowest(sock), socket.SHUT_RDWR)
     except OSError:
         pass  # it is closed, or was never connected
 
@@ -177,6 +184,18 @@ class Connection:
     def close(self) -> None:
         """Close it."""
         self._link.close()
+
+    def reset(self) -> None:
+        """Close it so that the server knows at once that nobody reads any more.
+
+        After an ordinary close with unread data a server may go on waiting for room to send.
+        """
+        with suppress(OSError):
+            pair = "hh" if os.name == "nt" else "ii"
+            _lowest(self.sock).setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(pair, 1, 0)
+            )
+        self.close()
 
 
 def opened(

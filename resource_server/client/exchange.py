@@ -399,7 +399,7 @@ class Exchange:
         """Close a connection whose state is not known."""
         with suppress(Ended):
             self.handle.held(None)
-        connection.close()
+        connection.reset()
         self.transport.pool.give_up()
 
     def _return(self, connection: Connection, answer: Answer) -> None:
@@ -408,14 +408,17 @@ class Exchange:
             # From here on nobody cuts it.
             self.handle.held(None)
         except Ended:
-            connection.close()
+            connection.reset()
             self.transport.pool.give_up()
             raise
         if answer.done and answer.keep:
             self.transport.pool.give_back(connection)
-        else:
+            return
+        if answer.done:
             connection.close()
-            self.transport.pool.give_up()
+        else:
+            connection.reset()
+        self.transport.pool.give_up()
 
     def _converse(self, connection: Connection) -> Answer:
         """Send the request and read the head of the answer."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from .handle import Ended
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +28,8 @@ class Pool:
         self._most = most
         self._condition = threading.Condition(threading.Lock())  # guards all of the following
         self._lent = 0
-        self._waiting = 0
+        # Who waits, in the order in which they came.
+        self._line: OrderedDict[RequestHandle, None] = OrderedDict()
         # Those kept, the one that was used last at the end.
         self._kept: OrderedDict[Connection, Origin] = OrderedDict()
         self._closed = False
@@ -54,42 +53,44 @@ class Pool:
     def _taken(self, origin: Origin, handle: RequestHandle, fresh: bool) -> Connection | None:
         victim = None
         with self._condition:
-            while True:
-                if self._closed:
-                    raise Closed
+            try:
+                self._await_turn(handle)
                 if not fresh:
                     for connection, its in reversed(self._kept.items()):
                         if its == origin:
                             del self._kept[connection]
                             self._lent += 1
                             return connection
-                if self._lent < self._most:
-                    break
-                self._wait(handle)
-            if self._lent + len(self._kept) >= self._most:
-                victim, _ = self._kept.popitem(last=False)
-            self._lent += 1
+                if self._lent + len(self._kept) >= self._most:
+                    victim, _ = self._kept.popitem(last=False)
+                self._lent += 1
+            finally:
+                self._line.pop(handle, None)
+                self._tell_first()
         if victim is not None:
             victim.close()
         return None
 
-    def _wait(self, handle: RequestHandle) -> None:
-        """Wait until a connection may be to be had, or for the handle's end; needs the lock.
+    def _await_turn(self, handle: RequestHandle) -> None:
+        """Wait until there is room and nobody came before; needs the lock.
 
         The lock is given up while the handle is told how to wake this thread: a handle's guard may
-        be held by one who waits for the lock, in `_wake`.
+        be held by one who waits for the lock, in `_wake`. Nobody overtakes meanwhile.
         """
-        try:
+        if not self._closed and (self._line or self._lent >= self._most):
+            self._line[handle] = None
             self._told(handle, self._wake)
-            self._waiting += 1
-            while self._lent >= self._most and not handle.over and not self._closed:
+            while not self._closed and not handle.over:
+                if self._lent < self._most and next(iter(self._line)) is handle:
+                    break
                 self._condition.wait()
-            self._waiting -= 1
             self._told(handle, None)
-        except Ended:
-            # It may have been woken in another's place.
-            self._condition.notify()
-            raise
+        if self._closed:
+            raise Closed
+
+    def _tell_first(self) -> None:
+        if self._line:
+            self._condition.notify_all()
 
     def _told(self, handle: RequestHandle, free: Callable[[], None] | None) -> None:
         self._condition.release()
@@ -108,8 +109,7 @@ class Pool:
             self._lent -= 1
             if not self._closed:
                 self._kept[connection] = connection.origin
-                if self._waiting:
-                    self._condition.notify()
+                self._tell_first()
                 return
         connection.close()
 
@@ -117,8 +117,7 @@ class Pool:
         """Return the right to a connection; that one is closed, or was not made."""
         with self._condition:
             self._lent -= 1
-            if self._waiting:
-                self._condition.notify()
+            self._tell_first()
 
     def open(self) -> None:
         """Let connections be taken again after `close`."""

@@ -430,7 +430,7 @@ class TestPool:
         got: list[object] = []
         thread = threading.Thread(target=lambda: got.append(self.take(pool, A)))
         thread.start()
-        while not pool._waiting:
+        while not len(pool._line):
             pass
         line: Any = Line(A)
         if back:
@@ -440,6 +440,27 @@ class TestPool:
         thread.join(PATIENCE)
         assert got == [line if back else None]
         assert pool.count == (1, 0)
+
+    def test_nobody_is_overtaken(self) -> None:
+        pool = Pool(1)
+        assert self.take(pool, A) is None
+        order: list[int] = []
+
+        def wait(number: int) -> None:
+            self.take(pool, A, fresh=True)
+            order.append(number)
+            pool.give_up()
+
+        threads = [threading.Thread(target=wait, args=(number,)) for number in range(3)]
+        for number, thread in enumerate(threads):
+            thread.start()
+            while len(pool._line) <= number:
+                pass
+        pool.give_up()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert order == [0, 1, 2]
+        assert pool.count == (0, 0)
 
     def test_who_is_cancelled_waits_no_longer(self) -> None:
         pool = Pool(1)
@@ -456,7 +477,7 @@ class TestPool:
         threads = [threading.Thread(target=wait, args=(handle,)) for handle in handles]
         for thread in threads:
             thread.start()
-        while pool._waiting < 2:
+        while len(pool._line) < 2:
             pass
         assert handles[0].cancel()
         assert ended.acquire(timeout=PATIENCE)
@@ -464,7 +485,7 @@ class TestPool:
         assert ended.acquire(timeout=PATIENCE)
         for thread in threads:
             thread.join(PATIENCE)
-        assert pool._waiting == 0
+        assert len(pool._line) == 0
         assert pool.count == (1, 0)
 
     def test_closed_it_keeps_nothing_and_gives_nothing(self) -> None:
@@ -494,7 +515,7 @@ class TestPool:
 
         thread = threading.Thread(target=wait)
         thread.start()
-        while not pool._waiting:
+        while not len(pool._line):
             pass
         pool.close()
         assert closed.wait(PATIENCE)
