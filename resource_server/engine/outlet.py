@@ -161,6 +161,8 @@ class Outlet:
                 with self._io:
                     self._overflow()
         except WebSocketClosed:
+            # Out of its groups at once, not only when the leader comes to it.
+            self._leave()
             return False
         return True
 
