@@ -228,6 +228,7 @@ class WebSocketRequest(_Socket, Request):
     """
 
     __slots__ = {
+        "__weakref__": "",
         "_groups": "those it has joined; None until it joins one",
         "connection": "the WebSocket's side of the connection, of the engine",
     }
@@ -274,6 +275,7 @@ class WebSocketSession(_Socket):
     """
 
     __slots__ = {
+        "__weakref__": "",
         "_groups": "those it has joined; None until it joins one",
         "connection": "the WebSocket's side of the connection, of the engine",
         "request": "the request that opened it",
@@ -325,7 +327,10 @@ class WebSocketSession(_Socket):
 _membership = threading.Lock()
 
 
-def _leave_groups(socket: WebSocketRequest | WebSocketSession) -> None:
+def _leave_groups(socket: WebSocketRequest | WebSocketSession | None) -> None:
+    if socket is None:
+        # Nothing refers to it any more, so no group does.
+        return
     with _membership:
         groups, socket._groups = socket._groups or (), ()
     for known in groups:
@@ -365,7 +370,9 @@ class WebSocketGroup:
                 known.append(self._reference)
             socket._groups = tuple(known)
         if first:
-            socket.connection.on_close(lambda: _leave_groups(socket))
+            # The connection's list may belong to the socket, which shall be no garbage in a cycle.
+            member = ref(socket)
+            socket.connection.on_close(lambda: _leave_groups(member()))
         if socket.closed:
             # It may have left its groups before this one was among them.
             self.discard(socket)

@@ -43,7 +43,7 @@ class ClientWebSocket(WebSocketSession):
     `close_reason` tell of its end, not that of one connection.
     """
 
-    __slots__ = ("__weakref__", "_at_close")
+    __slots__ = ("_at_close",)
 
     connection: Link
 

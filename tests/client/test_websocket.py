@@ -705,7 +705,6 @@ class TestEnds:
             group = WebSocketGroup()
             group.add(session)
             del session, group
-            gc.collect()
             assert server.wait_gone()
 
     def test_garbage_that_waits_to_connect_again(self) -> None:
