@@ -11,8 +11,8 @@ from urllib.parse import unquote_to_bytes, urljoin
 
 import pytest
 
-from resource_server import listing
-from resource_server.listing import (
+from resource_server.files import listing
+from resource_server.files.listing import (
     Entry,
     content_security_policy,
     format_size,

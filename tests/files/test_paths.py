@@ -9,12 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resource_server.files import (
-    MAX_NAME_LENGTH,
-    MAX_PATH_LENGTH,
-    FileResource,
-    path_join_safe,
-)
+from resource_server.files import FileResource, path_join_safe
+from resource_server.files.paths import MAX_NAME_LENGTH, MAX_PATH_LENGTH
 from resource_server.request import Request
 from resource_server.routing.router import Router
 

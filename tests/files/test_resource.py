@@ -4,8 +4,6 @@ import contextlib
 import errno
 import os
 import re
-import socket
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,18 +11,11 @@ from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from resource_server import files
-from resource_server.errors import NotFound
-from resource_server.files import (
-    SMALL_FILE,
-    FileResource,
-    FileResponse,
-    content_disposition,
-)
-from resource_server.headers import parse_date
+from resource_server.files import FileResource, resource
+from resource_server.files import response as response_module
+from resource_server.files.response import SMALL_FILE
 from resource_server.request import Request
 from resource_server.response import Response
 from resource_server.routing.router import Router
@@ -36,205 +27,6 @@ def header(response: Response, name: str) -> str | None:
     value = response.headers.get(name)
     assert value is None or isinstance(value, str)
     return value
-
-
-class TestFileResponse:
-    def test_small_file_is_the_body(self, tmp_path: Path) -> None:
-        (tmp_path / "a.txt").write_bytes(b"hello\r\n\x1a\xff")
-        response = FileResponse(tmp_path / "a.txt")
-        assert response.status_code == 200
-        assert response.body == b"hello\r\n\x1a\xff"
-        assert response.file is None
-        assert header(response, "content-type") == "text/plain; charset=utf-8"
-        assert header(response, "x-content-type-options") == "nosniff"
-        response.close()
-
-    def test_limit_of_small_files(self, tmp_path: Path) -> None:
-        path = tmp_path / "a"
-        path.write_bytes(b"x" * SMALL_FILE)
-        assert FileResponse(path).body == b"x" * SMALL_FILE
-        path.write_bytes(b"x" * (SMALL_FILE + 1))
-        with closing(FileResponse(path)) as response:
-            assert response.body is None
-
-    def test_large_file_is_left_to_the_server(self, tmp_path: Path) -> None:
-        content = os.urandom(SMALL_FILE * 3)
-        (tmp_path / "a.bin").write_bytes(content)
-        response = FileResponse(str(tmp_path / "a.bin"))
-        assert response.body is None
-        assert response.content_length == len(content)
-        assert response.file is not None
-        assert response.file.read() == content
-        assert not os.get_inheritable(response.file.fileno())
-        response.close()
-        assert response.file is None or response.file.closed
-
-    def test_empty_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a").touch()
-        assert FileResponse(tmp_path / "a").body == b""
-
-    def test_last_modified_is_that_of_the_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a").touch()
-        os.utime(tmp_path / "a", (0, 784111777))
-        assert header(FileResponse(tmp_path / "a"), "last-modified") == (
-            "Sun, 06 Nov 1994 08:49:37 GMT"
-        )
-
-    def test_last_modified_is_never_in_the_future(self, tmp_path: Path) -> None:
-        (tmp_path / "a").touch()
-        os.utime(tmp_path / "a", (0, time.time() + 100_000))
-        date = header(FileResponse(tmp_path / "a"), "last-modified")
-        assert date is not None
-        modified = parse_date(date)
-        assert modified is not None
-        assert modified <= time.time()
-
-    def test_a_time_that_is_no_date_is_left_out(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def beyond(_: float) -> str:
-            raise ValueError("year is out of range")
-
-        (tmp_path / "a").touch()
-        monkeypatch.setattr(files, "format_date", beyond)
-        assert header(FileResponse(tmp_path / "a"), "last-modified") is None
-
-    def test_content_type_as_given(self, tmp_path: Path) -> None:
-        (tmp_path / "a.txt").touch()
-        response = FileResponse(tmp_path / "a.txt", content_type="application/x-own")
-        assert header(response, "content-type") == "application/x-own"
-
-    def test_type_follows_the_name_of_the_download(self, tmp_path: Path) -> None:
-        (tmp_path / "4711").touch()
-        response = FileResponse(tmp_path / "4711", filename="report.pdf")
-        assert header(response, "content-type") == "application/pdf"
-        assert header(response, "content-disposition") == 'attachment; filename="report.pdf"'
-
-    def test_links_are_followed(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_text("content")
-        (tmp_path / "link").symlink_to("a")
-        assert FileResponse(tmp_path / "link").body == b"content"
-
-    @pytest.mark.parametrize("name", ["none", "a/below", "", ".", "nul\0", "x" * 300, "circle"])
-    def test_what_is_no_file_is_not_found(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / "a").touch()
-        (tmp_path / "circle").symlink_to("circle")
-        with pytest.raises(NotFound):
-            FileResponse(os.path.join(tmp_path, name))
-
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
-    def test_fifo_socket_and_device_are_never_opened(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def opened(*_: object) -> int:
-            raise AssertionError("opened")
-
-        os.mkfifo(tmp_path / "fifo")
-        monkeypatch.chdir(tmp_path)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind("socket")
-            monkeypatch.setattr(os, "open", opened)
-            for name in ("fifo", "socket", "/dev/null", "/dev/tty"):
-                with pytest.raises(NotFound):
-                    FileResponse(name)
-
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
-    def test_fifo_put_in_place_of_the_file_is_closed_again(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        look = os.stat
-        os.mkfifo(tmp_path / "a")
-        (tmp_path / "regular").touch()
-        monkeypatch.setattr(os, "stat", lambda *_, **__: look(tmp_path / "regular"))
-        before = lowest_free_descriptor()
-        with pytest.raises(NotFound):
-            FileResponse(tmp_path / "a")
-        assert lowest_free_descriptor() == before
-
-    def test_not_permitted_is_not_found(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "a").touch()
-        monkeypatch.setattr(os, "open", failing(errno.EACCES))
-        with pytest.raises(NotFound):
-            FileResponse(tmp_path / "a")
-
-    @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
-    def test_trouble_of_the_system_is_not_hidden(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-    ) -> None:
-        (tmp_path / "a").touch()
-        monkeypatch.setattr(os, "open", failing(number))
-        with pytest.raises(OSError, match="trouble"):
-            FileResponse(tmp_path / "a")
-
-    def test_bad_argument_leaves_nothing_open(self, tmp_path: Path) -> None:
-        (tmp_path / "a").write_bytes(b"x" * (SMALL_FILE + 1))
-        before = lowest_free_descriptor()
-        with pytest.raises(ValueError, match=r"(?i)field|control|character"):
-            FileResponse(tmp_path / "a", content_type="text/plain\r\nX: y")
-        assert lowest_free_descriptor() == before
-
-    def test_file_that_grows_while_it_is_read_is_cut(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        look = os.fstat
-
-        def grown(descriptor: int) -> os.stat_result:
-            status = look(descriptor)
-            with (tmp_path / "a").open("ab") as more:
-                more.write(b"more")
-            return status
-
-        (tmp_path / "a").write_text("content")
-        monkeypatch.setattr(os, "fstat", grown)
-        assert FileResponse(tmp_path / "a").body == b"content"
-
-    def test_file_that_shrinks_while_it_is_read_is_as_long_as_what_was_read(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        look = os.fstat
-
-        def shrunk(descriptor: int) -> os.stat_result:
-            status = look(descriptor)
-            os.truncate(tmp_path / "a", 3)
-            return status
-
-        (tmp_path / "a").write_text("content")
-        monkeypatch.setattr(os, "fstat", shrunk)
-        assert FileResponse(tmp_path / "a").body == b"con"
-
-
-class TestContentDisposition:
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [
-            ("", "attachment"),
-            ("a.txt", 'attachment; filename="a.txt"'),
-            ("my file (1).txt", 'attachment; filename="my file (1).txt"'),
-            ("naïve.txt", "attachment; filename=\"na_ve.txt\"; filename*=UTF-8''na%C3%AFve.txt"),
-            ("€", "attachment; filename=\"_\"; filename*=UTF-8''%E2%82%AC"),
-            ('a"b', "attachment; filename=\"a_b\"; filename*=UTF-8''a%22b"),
-            ("50%41.txt", "attachment; filename=\"50_41.txt\"; filename*=UTF-8''50%2541.txt"),
-            ("../../etc/passwd", 'attachment; filename=".._.._etc_passwd"'),
-            ("..\\a", 'attachment; filename=".._a"'),
-            (
-                "a\r\nSet-Cookie: x",
-                "attachment; filename=\"a__Set-Cookie_ x\"; filename*=UTF-8''a__Set-Cookie%3A%20x",
-            ),
-            ("\0\x7f\x85\ud800", 'attachment; filename="____"'),
-        ],
-        ids=ascii,
-    )
-    def test_value(self, name: str, value: str) -> None:
-        assert content_disposition(name) == value
-
-    @given(ANY_TEXT)
-    def test_no_name_ends_the_parameter(self, name: str) -> None:
-        value = content_disposition(name)
-        assert value.isascii()
-        assert value.isprintable()
-        assert value.count('"') in (0, 2)
 
 
 def ask(router: Router, path: str, method: str = "GET") -> Response:
@@ -404,7 +196,7 @@ class TestHead:
         def read(*_: object) -> bytes:
             raise AssertionError("read")
 
-        monkeypatch.setattr(files, "_read", read)
+        monkeypatch.setattr(response_module, "_read", read)
         with closing(ask(router, target, "HEAD")) as response:
             assert response.status_code == 200
             assert response.header_lines() == fields
@@ -436,7 +228,7 @@ def test_link_inside_the_root_is_served_with_the_type_of_its_own_name(site: Path
 def test_link_put_in_place_of_a_resolved_file_is_not_followed(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "path_join_safe", os.path.join)
+    monkeypatch.setattr(resource, "path_join_safe", os.path.join)
     assert ask(serve(site), "/out").status_code == 404
 
 
@@ -472,7 +264,7 @@ def test_file_that_vanishes_between_two_looks_is_missing(
 def test_short_name_of_a_hidden_file_is_hidden_on_windows(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(resource, "WINDOWS", True)
     (site / "GIT~1").symlink_to(".git")
     router = serve(site, listing=True)
     assert ask(router, "/GIT~1/config").status_code == 404
