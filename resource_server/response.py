@@ -44,6 +44,8 @@ SERIALIZABLE = "application/x-serializable"
 _NEVER_COMPRESSED = frozenset([204, 205, 206, 304])
 # What the server writes itself (RFC 9112 §6, §9.6).
 _FRAMING = frozenset(["content-length", "connection", "transfer-encoding"])
+#: What becomes a response by itself.
+PAYLOADS: frozenset[type] = frozenset([str, bytes, dict, list])
 _REDIRECTS = frozenset([300, 301, 302, 303, 305, 307, 308])
 # What stays as it is in a Location: all that RFC 3986 §2.2 reserves, and escapes already made.
 _LOCATION_CHARACTERS = "/?#:@!$&'()*+,;=[]~%"
@@ -101,6 +103,9 @@ class Response:
         if payload.__class__ is str:
             self.body = payload.encode()
             self._content_type = TEXT
+        elif payload.__class__ is dict:
+            self.body = json_bytes(payload)
+            self._content_type = JSON
         elif payload.__class__ is bytes:
             self.body = payload
             self._content_type = BINARY

@@ -79,7 +79,17 @@ class Pattern:
     Raises PatternError, which names the pattern and says what to write instead.
     """
 
-    __slots__ = ("_fixed", "_shape", "_single", "_values", "literal", "names", "steps", "text")
+    __slots__ = (
+        "_fixed",
+        "_shape",
+        "_single",
+        "_values",
+        "is_variable",
+        "literal",
+        "names",
+        "steps",
+        "text",
+    )
 
     def __init__(self, text: str, converters: Mapping[str, Converter] | None = None) -> None:
         self._assemble(text, parse(text, with_built_in(converters)))
@@ -100,12 +110,11 @@ class Pattern:
             self.literal = "/" + "/".join([step.literal for step in steps])
         variable = [index for index, step in enumerate(steps) if step.variable]
         self._single: int | None = variable[0] if len(variable) == 1 else None
+        #: Whether paths with other numbers of components may match.
+        self.is_variable: bool = bool(variable)
         # For patterns of a fixed length, the literals are compared first: that is cheap.
-        self._fixed: list[tuple[int, str]] | None = None
-        self._values: list[tuple[int, Step]] = []
-        if not variable:
-            self._fixed = [(i, step.literal) for i, step in enumerate(steps) if not step.name]
-            self._values = [(i, step) for i, step in enumerate(steps) if step.name]
+        self._fixed = [(i, step.literal) for i, step in enumerate(steps) if not step.name]
+        self._values = [(i, step.name, step.taking) for i, step in enumerate(steps) if step.name]
         self._shape: Pattern | None = None
 
     def __repr__(self) -> str:
@@ -145,19 +154,32 @@ class Pattern:
 
     def match_components(self, components: Sequence[str]) -> dict[str, object] | None:
         """Return what `match` returns, for a path already split and decoded."""
-        if self._fixed is None:
+        if self.is_variable:
             return self._match_variable(components)
         if len(components) != len(self.steps):
             return None
         for index, text in self._fixed:
             if components[index] != text:
                 return None
-        matches = {}
-        for index, step in self._values:
-            value = step.take(components[index])
-            if value is UNMATCHED:
-                return None
-            matches[step.name] = value
+        return self.take(components)
+
+    def take(self, components: Sequence[str]) -> dict[str, object] | None:
+        """Return what `match_components` does, where number and literals are known to be right.
+
+        The pattern must not be variable.
+        """
+        matches: dict[str, object] = {}
+        for index, name, taking in self._values:
+            component = components[index]
+            if taking is None:
+                if not component:
+                    return None
+                matches[name] = component
+            else:
+                value = taking(component)
+                if value is UNMATCHED:
+                    return None
+                matches[name] = value
         return matches
 
     def _match_variable(self, components: Sequence[str]) -> dict[str, object] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .converter import PATH, STR, Converter, text_to_url
 
@@ -53,6 +53,11 @@ class Step:
     def variable(self) -> bool:
         """Whether the number of components is not always one."""
         return self.many or self.minimum == 0
+
+    @property
+    def taking(self) -> Callable[[str], object] | None:
+        """`take`, or None for a wildcard that takes any component but the empty one, as it is."""
+        return None if self.converter is STR or self.converter is PATH else self.take
 
     @property
     def joined(self) -> bool:

@@ -62,11 +62,13 @@ def _opening(route: Route, scope: Scope) -> Endpoint:
 class _Row:
     """Routes of the same pattern, as long as putting them together changes no precedence."""
 
-    __slots__ = ("endpoints", "order", "pattern", "scope")
+    __slots__ = ("endpoints", "match", "order", "pattern", "scope")
 
     def __init__(self, order: int, pattern: Pattern, scope: Scope) -> None:
         self.order = order
         self.pattern = pattern
+        #: matches a path for which the row is a candidate
+        self.match = pattern.match_components if pattern.is_variable else pattern.take
         self.scope = scope
         self.endpoints: dict[str, Endpoint] = {}
 
@@ -97,9 +99,33 @@ class _Node:
         node.ending.append(row)
 
     def candidates(self, components: Sequence[str]) -> list[_Row]:
-        """Return the rows that might match, in order; no more are visited than there are nodes."""
+        """Return the rows that might match, in order; no more are visited than there are nodes.
+
+        Of a row without variable steps, number and literals of the components are right.
+        """
+        node = self
+        rows = list(node.open)
+        for index, component in enumerate(components):
+            literal, any_component = node.literals.get(component), node.any
+            if literal is not None and any_component is not None:
+                rows += node._of_branches(components[index:])
+                break
+            # Most paths have one branch to follow: half the time of what follows several.
+            following = literal or any_component
+            if following is None:
+                break
+            node = following
+            rows += node.open
+        else:
+            rows += node.ending
+        if len(rows) > 1:
+            rows.sort(key=_order)
+        return rows
+
+    def _of_branches(self, components: Sequence[str]) -> list[_Row]:
+        """Return the rows behind this node that might match the rest of a path, in any order."""
         nodes = [self]
-        rows = list(self.open)
+        rows: list[_Row] = []
         for component in components:
             following = []
             for node in nodes:
@@ -115,8 +141,6 @@ class _Node:
                 break
         for node in nodes:
             rows += node.ending
-        if len(rows) > 1:
-            rows.sort(key=_order)
         return rows
 
 
@@ -130,7 +154,7 @@ def _first(
     for row in rows:
         endpoint = row.endpoints.get(method)
         if endpoint is not None:
-            matches = row.pattern.match_components(components)
+            matches = row.match(components)
             if matches is not None:
                 return endpoint, matches
     return None
@@ -159,7 +183,16 @@ class Table:
     route has.
     """
 
-    __slots__ = ("_methods", "_mounts", "_paths", "_root", "_server_wide", "literal", "names")
+    __slots__ = (
+        "_has_sockets",
+        "_methods",
+        "_mounts",
+        "_paths",
+        "_root",
+        "_server_wide",
+        "literal",
+        "names",
+    )
 
     def __init__(
         self, root: Scope, entries: Sequence[Entry], mounts: Iterable[tuple[Pattern, Scope]]
@@ -173,6 +206,7 @@ class Table:
             if entry.route.options.name is not None:
                 self.names.setdefault(entry.route.options.name, entry.pattern)
         registered = {entry.route[0] for entry in entries}
+        self._has_sockets = WEBSOCKET in registered
         self._methods = (METHODS | registered) - {WEBSOCKET}
         self._server_wide = _allow(registered)
         for order, (prefix, scope) in enumerate(mounts):
@@ -244,7 +278,7 @@ class Table:
             return self._root.refuse_path(error), {}
         rows = self._paths.candidates(components)
         found = None
-        if method == "GET" and _may_open(rows, request):
+        if self._has_sockets and method == "GET" and _may_open(rows, request):
             found = _first(rows, WEBSOCKET, components)
         found = found or _first(rows, method, components)
         if found is None:
@@ -259,7 +293,7 @@ class Table:
         methods: set[str] = set()
         first: tuple[Scope, dict[str, object]] | None = None
         for row in rows:
-            matches = row.pattern.match_components(components)
+            matches = row.match(components)
             if matches is not None:
                 methods.update(row.endpoints)
                 first = first or (row.scope, matches)
@@ -276,7 +310,7 @@ class Table:
         found: tuple[_Row, dict[str, object]] | None = None
         for row in self._mounts.candidates(components):
             longer = found is None or len(row.pattern.steps) > len(found[0].pattern.steps)
-            matches = row.pattern.match_components(components) if longer else None
+            matches = row.match(components) if longer else None
             if matches is not None:
                 found = row, matches
         if found is None:

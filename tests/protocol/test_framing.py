@@ -176,6 +176,18 @@ def test_nothing_behind_a_refused_head_is_executed(data: bytes) -> None:
     assert outcome.closed
 
 
+def test_ever_new_framing_is_read_rightly() -> None:
+    for number in range(400):
+        data = head(f"Content-Length: {number % 7}", f"X-Number: {number}", line=POST)
+        body = b"x" * (number % 7)
+        assert outcome_of(data + body).request.body == body
+        connection = HTTP1(Limits())
+        connection.receive(head(host=f"host-{number}"))
+        request = connection.next_request(CLIENT)
+        assert request is not None
+        assert request.host == f"host-{number}"
+
+
 class TestCountedBodies:
     def test_a_body_ends_with_its_last_byte(self) -> None:
         outcome = outcome_of(head("Content-Length: 3", line=POST) + b"abc" + NEXT)
