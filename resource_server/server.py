@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -52,8 +53,10 @@ class HTTPServer:
     :param backlog: connections that the system keeps until they are accepted.
     :param inline: whether quick handlers run in the thread that reads their requests. With False,
         each request is handed to a worker.
+    :param loops: how many threads read requests, each those of its own connections. By default it
+        is one, and where the interpreter has no GIL one for each core.
     :raises ValueError: for one of ``privkey`` and ``cert`` without the other, or with ``tls``; for
-        ``threads`` or ``max_connections`` below 1.
+        ``threads``, ``max_connections`` or ``loops`` below 1.
 
     Its attributes are ``addr``, as given, and ``router`` and ``limits``, as given or made here.
 
@@ -77,12 +80,15 @@ class HTTPServer:
         max_connections: int = 10_000,
         backlog: int = 1024,
         inline: bool = True,
+        loops: int | None = None,
     ) -> None:
         if (privkey is None) != (cert is None):
             raise ValueError("privkey and cert go together: give both or neither")
         if tls is not None and cert is not None:
             raise ValueError("give either tls or privkey and cert")
-        for name, number in (("threads", threads), ("max_connections", max_connections)):
+        loops = _default_loops() if loops is None else loops
+        counts = {"threads": threads, "max_connections": max_connections, "loops": loops}
+        for name, number in counts.items():
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self.addr = addr
@@ -91,8 +97,7 @@ class HTTPServer:
         self._files = (privkey, cert) if privkey is not None and cert is not None else None
         self._tls = tls
         self._options: dict[str, Any] = {
-            "threads": threads,
-            "max_connections": max_connections,
+            **counts,
             "backlog": backlog,
             "inline": inline,
         }
@@ -271,6 +276,15 @@ def _default_limits() -> Limits:
     from .protocol.limits import Limits
 
     return Limits()
+
+
+def _default_loops() -> int:
+    """One, or as many as there are cores if threads can run Python on all of them at once."""
+    gil_enabled = getattr(sys, "_is_gil_enabled", None)  # 3.13
+    if gil_enabled is None or gil_enabled():
+        return 1
+    cores: int | None = getattr(os, "process_cpu_count", os.cpu_count)()
+    return cores or 1
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ Job = Callable[[], object]
 
 #: Seconds that a thread waits for work before it ends.
 IDLE = 5.0
-#: Threads beside the workers: the leader and its standby.
+#: Threads beside the workers, for each loop: the leader and its standby.
 ROLES = 2
 #: Jobs that wait for their client and do not count as workers; beyond them such waits are short.
 MAX_WAITING = 256
@@ -29,11 +29,15 @@ _numbers = itertools.count(1)
 class Crew:
     """A pool of daemon threads that grows on demand and shrinks when idle.
 
-    :param workers: how many jobs may run at once, beside the two roles.
+    :param workers: how many jobs may run at once, beside the roles.
+    :param loops: how many loops it serves, with two roles each.
     """
 
-    def __init__(self, workers: int) -> None:
-        self._limit = workers + ROLES
+    def __init__(self, workers: int, loops: int = 1) -> None:
+        self._roles = ROLES * loops
+        self._limit = workers + self._roles
+        # Those that have not ended.
+        self._loops = loops
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         # Guards everything below, of which only the set is read without it. Never held while a job
         # runs or a thread starts working.
@@ -72,7 +76,7 @@ class Crew:
         if error is None:
             return True
         with self._lock:
-            others = self._count > ROLES
+            others = self._count > self._roles
             if others and not role:
                 # No thread to be had: one of those that run takes the job when it is done.
                 self._spare -= 1
@@ -159,8 +163,14 @@ class Crew:
         return self._spare < 0
 
     def close(self) -> None:
-        """Take no more jobs, and let every thread end when those that wait have been taken."""
+        """A loop has ended: after the last one take no more jobs, and let every thread end.
+
+        Those that wait are taken before.
+        """
         with self._lock:
+            self._loops -= 1
+            if self._loops > 0:
+                return
             self._closed = True
             for _ in self._threads:
                 self._jobs.put(None)

@@ -37,6 +37,7 @@ class Engine:
         loop.
     :param threads: how many handlers may run at once in workers; on top come those that wait for
         their client (``crew.MAX_WAITING``) and those that were overtaken while running in the loop.
+    :param loops: how many loops share the connections.
     :param max_connections: beyond it clients get 503, or are cut off; the process's descriptors
         bound it, too.
     :raises OSError: if the address cannot be had, or no thread; nothing is left behind then.
@@ -53,34 +54,52 @@ class Engine:
         max_connections: int,
         backlog: int,
         inline: bool,
+        loops: int,
         tls: ssl.SSLContext | None,
     ) -> None:
-        self._crew = Crew(threads)
+        self._crew = Crew(threads, loops)
+        self._loops: list[Loop] = []
+        led = 0
         try:
-            self._loop = Loop(
-                resolve,
-                limits,
-                self._crew,
-                max_connections=max_connections,
-                inline=inline,
-                tls=tls,
-            )
-        except OSError as error:
-            raise named(error, address) from error
-        try:
-            listeners = [Listener(sock, self._loop) for sock in bind(address, backlog)]
+            for _ in range(loops):
+                self._loops.append(
+                    Loop(
+                        resolve,
+                        limits,
+                        self._crew,
+                        max_connections=max_connections,
+                        inline=inline,
+                        tls=tls,
+                    )
+                )
+            listeners = [Listener(sock, self._loops[0]) for sock in bind(address, backlog)]
             #: host and port, or path and 0, of the first listening socket
             self.address = listeners[0].address
             self.is_unix = not listeners[0].is_tcp
-            self._loop.listen(listeners)
-            self._crew.submit(self._loop.stand_by, role=True)
-            self._crew.submit(self._loop.lead, role=True)
-        except RuntimeError as error:
-            self._loop.give_up()
-            raise named(OSError(errno.EAGAIN, str(error)), address) from error
-        except BaseException:
-            self._loop.give_up()
+            self._loops[0].listen(listeners, self._loops)
+            # The first one, which accepts, comes last: what fails before has met no client.
+            for loop in reversed(self._loops):
+                self._crew.submit(loop.stand_by, role=True)
+                self._crew.submit(loop.lead, role=True)
+                led += 1
+        except BaseException as error:
+            self._give_up(led, loops)
+            if isinstance(error, RuntimeError):
+                raise named(OSError(errno.EAGAIN, str(error)), address) from error
+            if isinstance(error, OSError) and len(self._loops) < loops:
+                raise named(error, address) from error
             raise
+
+    def _give_up(self, led: int, wanted: int) -> None:
+        """End what there is, when the rest could not be had."""
+        unled = len(self._loops) - led
+        for loop in self._loops[:unled]:
+            loop.give_up()
+        for _ in range(wanted - len(self._loops)):
+            self._crew.close()
+        for loop in self._loops[unled:]:
+            loop.stop(time.monotonic())
+            loop.ended.wait(LEAST_PATIENCE)
 
     # Any thread may call what follows.
 
@@ -90,22 +109,26 @@ class Engine:
         :raises ValueError: if the engine runs without TLS: what is open and what comes would differ
             in scheme.
         """
-        if self._loop.tls is None:
+        if self._loops[0].tls is None:
             raise ValueError(
                 "a server that was started without TLS cannot change to it while running"
             )
-        self._loop.tls = context
+        for loop in self._loops:
+            loop.tls = context
 
     @property
     def ended(self) -> bool:
         """Whether it has stopped."""
-        return self._loop.ended.is_set()
+        return all(loop.ended.is_set() for loop in self._loops)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has stopped, at most ``timeout`` seconds; whether it has."""
-        if timeout is not None:
-            timeout = min(timeout, LONGEST_WAIT)
-        return self._loop.ended.wait(timeout)
+        if timeout is None:
+            return all(loop.ended.wait() for loop in self._loops)
+        return self._wait_until(time.monotonic() + min(timeout, LONGEST_WAIT))
+
+    def _wait_until(self, deadline: float) -> bool:
+        return all(loop.ended.wait(deadline - time.monotonic()) for loop in self._loops)
 
     def stop(self, timeout: float) -> bool:
         """Stop: see :meth:`HTTPServer.stop <resource_server.server.HTTPServer.stop>`.
@@ -118,12 +141,13 @@ class Engine:
         started = time.monotonic()
         deadline = started + timeout
         # What is left is cut off a little before the deadline, so that its threads can end by then.
-        self._loop.stop(deadline - min(CUTTING, timeout / 5))
+        for loop in self._loops:
+            loop.stop(deadline - min(CUTTING, timeout / 5))
         if self._crew.includes_caller():
             return False
         # The loop itself needs no more than a moment, unless code of the application that it called
         # (a converter, for instance) holds it, or the machine is very busy.
-        if not self._loop.ended.wait(max(deadline, started + LEAST_PATIENCE) - started):
+        if not self._wait_until(max(deadline, started + LEAST_PATIENCE)):
             log.error("The server's loop does not come back from a handler; it is left behind.")
             return False
         if not self._crew.join(max(deadline, started + CUTTING)):

@@ -16,6 +16,10 @@ crew.
 - ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or
   flags, harmless when read a moment late.
 
+A server may have several loops, one for each core where the interpreter has no GIL. They share
+nothing but the crew: the first one accepts, and gives each connection to one of them for good,
+through its door. Of the others a loop reads no more than how many connections they have.
+
 Deadlines are attributes of connections; a sweep, at most every ``_tick`` seconds and not at all
 while nothing can expire, finds those that have passed. An idle server waits in the selector without
 end.
@@ -37,6 +41,7 @@ from time import time as clock
 from ..headers import format_date
 from .connection import Connection
 from .defects import log_exception
+from .door import Arrival, Door, Stop
 from .tls import TLSSocket
 from .wire import LONGEST_WAIT
 
@@ -169,6 +174,9 @@ class Loop:
         self._door_closed = False
         self._signalled = False
         self._max_connections = min(max_connections, _descriptors_for_connections())
+        # All loops of the server, and which of them gets the next connection.
+        self._loops: list[Loop] = [self]
+        self._turn = 0
         self._open()
 
     def _open(self) -> None:
@@ -186,7 +194,7 @@ class Loop:
             raise
         self._waker.setblocking(False)
         self._wake_end.setblocking(False)
-        self._selector.register(self._wake_end, _READ, _Door(self))
+        self._selector.register(self._wake_end, _READ, Door(self))
 
     # -- any thread ------------------------------------------------------------------------
 
@@ -229,7 +237,7 @@ class Loop:
         :param deadline: ``time.monotonic`` seconds, when to cut off what is still under way.
         """
         self.stopping = True
-        self.post(_Stop(self, deadline))
+        self.post(Stop(self, deadline))
 
     # -- the standby -----------------------------------------------------------------------
 
@@ -394,8 +402,13 @@ class Loop:
 
     # -- the leader: accepting -------------------------------------------------------------
 
-    def listen(self, listeners: list[Listener]) -> None:
-        """Accept connections from these. Before the loop is led."""
+    def listen(self, listeners: list[Listener], loops: list[Loop] | None = None) -> None:
+        """Accept connections from these, for `loops` in turn. Before any of them is led.
+
+        :param loops: this one among them; None for this one alone.
+        """
+        for loop in loops or ():
+            loop._loops = loops or []
         self._listeners = listeners
         for listener in listeners:
             self._selector.register(listener.sock, _READ, listener)
@@ -417,7 +430,16 @@ class Loop:
                 self._selector.unregister(listener.sock)
 
     def admit(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
-        """Take in a connection that was just accepted, or refuse it."""
+        """Take in a connection that was just accepted, or refuse it; here or in another loop."""
+        self._turn = (self._turn + 1) % len(self._loops)
+        loop = self._loops[self._turn]
+        if loop is self:
+            self.take_in(sock, peer, listener)
+        elif not loop.post(Arrival(loop, sock, peer, listener)):
+            sock.close()
+
+    def take_in(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
+        """Take in a connection that is this loop's, or refuse it."""
         try:
             sock.setblocking(False)
             if listener.is_tcp:
@@ -426,7 +448,7 @@ class Loop:
                 self.log_seldom("The selector takes no more connections; they are cut.")
                 sock.close()
                 return
-            if len(self.connections) >= self._max_connections:
+            if self._crowd() >= self._max_connections:
                 self._refuse(sock, peer, listener)
                 return
             context = self.tls
@@ -444,10 +466,14 @@ class Loop:
             self.log_seldom("The selector takes no more connections: %s.", error)
             connection.close()
 
+    def _crowd(self) -> int:
+        """How many connections there are in all loops; a moment late for those of others."""
+        return sum([len(loop.connections) for loop in self._loops])
+
     def _refuse(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """Tell a client that there is no room; over TLS, where that takes a handshake, close."""
         self.log_seldom("There are %d connections; more are refused.", self._max_connections)
-        if self.tls is not None or len(self.connections) >= self._max_connections + MAX_REFUSALS:
+        if self.tls is not None or self._crowd() >= self._max_connections + MAX_REFUSALS:
             sock.close()
             return
         connection = Connection(self, sock, peer, listener.address)
@@ -525,31 +551,6 @@ class Loop:
             self._signalled = False
         for source in posted:
             self._ready.append((source, 0))
-
-
-class _Door:
-    """What the selector reports when something was posted."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-
-    def on_event(self, _mask: int) -> bool:
-        """Let it in."""
-        self._loop.enter()
-        return True
-
-
-class _Stop:
-    """The wish to stop, on its way through the door."""
-
-    def __init__(self, loop: Loop, deadline: float) -> None:
-        self._loop = loop
-        self._deadline = deadline
-
-    def on_event(self, _mask: int) -> bool:
-        """Begin."""
-        self._loop.begin_stop(self._deadline)
-        return True
 
 
 def _descriptors_for_connections() -> float:

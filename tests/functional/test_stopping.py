@@ -601,7 +601,7 @@ class TestIdle:
     def test_the_first_request_after_a_rest_is_watched_too(self, serve: Serve, app: App) -> None:
         """The standby sleeps by then, and has to be woken before the handler begins."""
         server = serve(app, limits=Limits())
-        loop = server._engine._loop  # type: ignore[union-attr]
+        loop = server._engine._loops[0]  # type: ignore[union-attr]
         deadline = time.monotonic() + PATIENCE
         while not loop.standby_asleep:
             assert time.monotonic() < deadline
