@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 # Names of query parameters whose values are not for logs.
-_TELLING = r"[^=&#]*(?:key|token|secret|passw|pwd|auth|sig|credential|session|code)[^=&#]*"
-_secrets = re.compile(rf"(?<=[?&])({_TELLING})=[^&#]+", re.IGNORECASE)
+_TELLING = r"(?:key|token|secret|passw|pwd|auth|sig|credential|session|code)"
+# The first part is searched for its word once, the second takes all of it: linear work, as what
+# redirects to a URL may have chosen it.
+_secrets = re.compile(rf"(?<=[?&])(?=[^=&#?]*?{_TELLING})([^=&#?]*+)=[^&#]+", re.IGNORECASE)
 _userinfo = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*://)[^/?#]*@")
 
 

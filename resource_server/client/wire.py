@@ -34,11 +34,14 @@ _status_line = re.compile(
 ).fullmatch
 # RFC 9112 §5: each line after a CRLF; nothing between a name and its colon.
 _are_fields = re.compile(rb"(?:\r\n" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+)*+").fullmatch
-_folds = re.compile(rb"[ \t]*+\r\n[ \t]++")
+# RFC 9112 §5.2; what stands before it stays, as looking for its beginning is quadratic work.
+_folds = re.compile(rb"\r\n[ \t]++")
 _framing = re.compile(
     rb"\r\n(?:content-length|transfer-encoding|connection):", re.IGNORECASE
 ).search
-_chunk_size = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?").fullmatch
+_chunk_size = re.compile(
+    rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*)?"
+).fullmatch
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 
 
@@ -60,14 +63,16 @@ class Answer:
     `status` is an int, `block` the fields as `Headers.parse` takes them.
     """
 
-    __slots__ = ("_connection", "_headers", "_left", "_overhead", "_read", "block", "done", "keep",
-                 "length", "reason", "status")  # fmt: skip
+    __slots__ = ("_connection", "_follows", "_headers", "_left", "_overhead", "_read", "block",
+                 "done", "keep", "length", "reason", "status")  # fmt: skip
 
     def __init__(self, connection: Connection, method: str) -> None:
         self._connection = connection
         self._headers: Headers | None = None
         self._overhead = CHUNK_OVERHEAD
+        # Bytes of a chunk that are still to come, and whether a line end follows them.
         self._left = 0
+        self._follows = False
         #: bytes of the content as it comes, None when that is not known
         self.length: int | None = None
         #: whether all of the content has been read
@@ -154,7 +159,7 @@ class Answer:
                 raise Malformed("both Transfer-Encoding and another framing")
             if encoding.strip().lower() != "chunked":
                 raise Malformed(f"unknown Transfer-Encoding {encoding[:40]!r}")
-            return self._read_chunk
+            return self._read_chunks
         if length is not None:
             values = {value.strip() for value in length.split(",")}
             value = values.pop()
@@ -202,34 +207,55 @@ class Answer:
             self._finish()
         return data
 
-    def _read_chunk(self) -> bytes:
-        """Return content of the chunk that is under way, or of the next (RFC 9112 §7.1)."""
+    def _read_chunks(self) -> bytes:
+        """Return the content of the chunks that have come, at least a part of one (§7.1)."""
         connection = self._connection
-        if not self._left:
-            line = self._line(MAX_CHUNK_LINE)
-            match = _chunk_size(line)
-            if match is None:
-                raise Malformed(f"malformed chunk size {line[:40]!r}")
-            size = int(match[1], 16)
-            if not size:
+        pieces: list[bytes] = []
+        # Small chunks are many: what is behind one is not moved for each.
+        data, at = connection.buffer, 0
+        while True:
+            if self._left:
+                piece = data[at : at + self._left]
+                at += len(piece)
+                self._left -= len(piece)
+                if piece:
+                    pieces.append(piece)
+            end = -1 if self._left else data.find(b"\r\n", at)
+            if end < 0:
+                if pieces:
+                    break
+                if not self._left and len(data) - at > (1 if self._follows else MAX_CHUNK_LINE):
+                    raise Malformed("a line of the chunks does not end where it must")
+                data, at = data[at:] + self._received(), 0
+                continue
+            line, at = data[at:end], end + 2
+            if not self._begin_chunk(line):
+                connection.buffer = data[at:]
                 self._read_trailers()
                 self._finish()
-                return b""
-            self._overhead += 16 * min(size, CHUNK_OVERHEAD) - len(line)
-            if self._overhead < 0:
-                raise Malformed("chunks of next to nothing")
-            self._overhead = min(self._overhead, CHUNK_OVERHEAD)
-            self._left = size
-        data = connection.buffer or self._received()
-        if len(data) > self._left:
-            connection.buffer = data[self._left :]
-            data = data[: self._left]
-        else:
-            connection.buffer = b""
-        self._left -= len(data)
-        if not self._left and self._line(2):
-            raise Malformed("a chunk longer than its size")
-        return data
+                return b"".join(pieces)
+        connection.buffer = data[at:]
+        return b"".join(pieces)
+
+    def _begin_chunk(self, line: bytes) -> bool:
+        """Take the line between two chunks, or of a chunk's size; False for that of the last."""
+        if self._follows:
+            if line:
+                raise Malformed("a chunk longer than its size")
+            self._follows = False
+            return True
+        if len(line) > MAX_CHUNK_LINE:
+            raise Malformed("a line of the chunks is too long")
+        match = _chunk_size(line)
+        if match is None:
+            raise Malformed(f"malformed chunk size {line[:40]!r}")
+        self._left = size = int(match[1], 16)
+        self._overhead += 16 * min(size, CHUNK_OVERHEAD) - len(line)
+        if self._overhead < 0:
+            raise Malformed("chunks of next to nothing")
+        self._overhead = min(self._overhead, CHUNK_OVERHEAD)
+        self._follows = True
+        return size > 0
 
     def _read_trailers(self) -> None:
         room = MAX_TRAILERS
@@ -239,17 +265,15 @@ class Answer:
                 raise Malformed("malformed trailer fields")
 
     def _line(self, most: int) -> bytes:
-        """Return a line without its CRLF."""
+        """Return a line of the trailers without its CRLF."""
         connection = self._connection
         data = connection.buffer
         end = data.find(b"\r\n")
         while end < 0:
             if len(data) > most:
-                raise Malformed("a line of the chunks is too long")
+                raise Malformed("malformed trailer fields")
             data += self._received()
             end = data.find(b"\r\n")
-        if end > most:
-            raise Malformed("a line of the chunks is too long")
         connection.buffer = data[end + 2 :]
         return data[:end]
 
