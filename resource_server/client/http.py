@@ -354,8 +354,10 @@ class HTTPClient:
         if method not in _METHODS:
             _check_method(method)
         target = target_of(path, query)
-        if self._prefix and target != "*":
+        if target != "*":
             target = self._prefix + target
+        elif method != "OPTIONS":
+            raise ValueError('the path "*" stands for the server as a whole, for OPTIONS alone')
         limits = self._timeout if timeout is None else Timeout.of(timeout)
         content = None if payload is None else Payload(payload)
         handle = RequestHandle(self._desk, method, path, self._origin.text + target, callback)

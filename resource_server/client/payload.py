@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
+from stat import S_ISREG
 
 from ..content import json_bytes
 from ..response import BINARY, JSON, SERIALIZABLE, TEXT
@@ -71,8 +72,8 @@ class Payload:
     def pieces(self) -> Iterator[bytes]:
         """Yield all of the content, in pieces of some size; from its beginning each time.
 
-        Raises what the file or iterator raises, and ValueError for a piece that is neither bytes
-        nor text.
+        Raises what the file or iterator raises, TypeError for a piece that is neither bytes nor
+        text, and ValueError for a file that has become shorter.
         """
         if self.body is not None:
             view = memoryview(self.body)
@@ -104,19 +105,15 @@ class Payload:
 
 def _length(file: Any, position: int) -> int | None:
     """Return the bytes of a file from a position, None if it does not tell."""
+    if isinstance(getattr(file, "raw", file), io.FileIO):
+        # Not any that has a descriptor: that of a gzip is its compressed file's.
+        found = os.fstat(file.fileno())
+        return max(0, found.st_size - position) if S_ISREG(found.st_mode) else None
     try:
-        size = os.fstat(file.fileno()).st_size
+        size: int = file.seek(0, os.SEEK_END)
+        file.seek(position)
     except (AttributeError, OSError, ValueError):
-        try:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(position)
-        except (AttributeError, OSError):
-            return None
-    else:
-        from stat import S_ISREG
-
-        if not S_ISREG(os.fstat(file.fileno()).st_mode):
-            return None
+        return None
     return max(0, size - position)
 
 

@@ -23,6 +23,8 @@ _TARGET = "/?:@!$&'()*+,;=[]~-._%"
 _is_plain_target = re.compile(r"/[A-Za-z0-9/?:@!$&'()*+,;=\[\]~\-._]*").fullmatch
 _bare_percent = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _find_control = re.compile(r"[\x00-\x1f\x7f]").search
+# In an address: what ends a host, or would be cut off without a word.
+_find_misplaced = re.compile(r"[\x00-\x20\x7f/?#@\\]").search
 # RFC 3986 §3.2.2: a name or an address; what is not ASCII is encoded before.
 _is_host = re.compile(
     r"[A-Za-z0-9\-._~!$&'()*+,;=]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9\-._~]+)?"
@@ -65,7 +67,7 @@ def origin_of(addr: object, protocol: str) -> Origin:
     if isinstance(addr, str):
         if addr.startswith("unix:"):
             return _unix(protocol, addr[5:])
-        if "/" in addr or "@" in addr or _find_control(addr):
+        if _find_misplaced(addr):
             raise ValueError(f"{addr!a} is not an address: use HTTPClient.from_url for a URL")
         if addr.count(":") > 1 and not addr.startswith("["):
             return _origin(protocol, addr, None)
@@ -98,18 +100,28 @@ def joined(origin: Origin, target: str, location: str) -> tuple[Origin, str]:
     """Return where a Location leads that came from there (RFC 9110 §10.2.2); raises ValueError."""
     if _find_control(location):
         raise ValueError("a URL has no control characters")
+    location = _as_sent(location.strip(" \t").partition("#")[0])
     parts = urlsplit(location)
     if parts.scheme and not parts.netloc:
         raise ValueError("a URL of http has a host")
-    # The name of a UNIX socket's origin means nothing to others.
-    base = f"http://localhost{target}" if origin.path else f"{origin.text}{target}"
-    url = urljoin(base, location.strip(" \t").partition("#")[0])
-    if origin.path and not parts.netloc:
-        return origin, parse_url(url)[1]
-    found, wanted, _ = parse_url(url)
+    # OPTIONS may have asked for all of the server, which has no path.
+    target = "/" if target == "*" else target
+    # The name of a UNIX socket's origin means nothing to others: it knows itself by its Host.
+    base = f"{origin.scheme}://{origin.authority}"
+    found, wanted, _ = parse_url(urljoin(f"{base}{target}", location))
+    if origin.path and found.text == base:
+        return origin, wanted
     if found.path:
         raise ValueError("a redirect may not lead to a UNIX socket")
     return found, wanted
+
+
+def _as_sent(text: str) -> str:
+    """Return a field's value, of which each byte is a character, as the UTF-8 that many send."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def target_of(path: str, query: Query | None = None) -> str:
@@ -118,7 +130,11 @@ def target_of(path: str, query: Query | None = None) -> str:
     Escapes that are already there stay. Raises ValueError for control characters and for a URL.
     """
     if query is not None:
-        text = query.removeprefix("?") if isinstance(query, str) else encoded(query)
+        if isinstance(query, str):
+            # All of it is the query, which a # would end.
+            text = query.removeprefix("?").replace("#", "%23")
+        else:
+            text = encoded(query)
         path = path.partition("#")[0]
         if text:
             path = f"{path}{'&' if '?' in path else '?'}{text}"
@@ -142,13 +158,15 @@ def target_of(path: str, query: Query | None = None) -> str:
 def encoded(query: Mapping[str, object] | Iterable[tuple[str, object]]) -> str:
     """Return the names and values of a query as text; None is left out, a bool is true or false."""
     pairs = query.items() if isinstance(query, Mapping) else query
-    flat: list[tuple[str, str]] = []
+    flat: list[tuple[str, str | bytes]] = []
     for name, values in pairs:
         many = values if isinstance(values, list | tuple | set | frozenset) else (values,)
         for value in many:
             if value is None:
                 continue
-            text = str(value).lower() if isinstance(value, bool) else str(value)
+            text: str | bytes = value if isinstance(value, bytes) else str(value)
+            if isinstance(value, bool):
+                text = str(value).lower()
             flat.append((str(name), text))
     return urlencode(flat)
 

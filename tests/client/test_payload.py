@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,14 @@ class TestPayload:
     def test_a_list_of_pieces_is_json_but_a_generator_is_none(self) -> None:
         assert sent(Payload(["a"])) == b'["a"]'
         assert sent(Payload(piece for piece in ["a"])) == b"a"
+
+    def test_a_compressed_file_is_as_long_as_what_is_in_it(self, tmp_path: Path) -> None:
+        content = bytes(PIECE * 2)
+        (tmp_path / "file.gz").write_bytes(gzip.compress(content))
+        with gzip.open(tmp_path / "file.gz") as file:
+            payload = Payload(file)
+            assert payload.length in (len(content), None)
+            assert sent(payload) == content
 
     def test_a_file_that_does_not_tell_where_it_is(self) -> None:
         payload = Payload(Untold(b"content"))
