@@ -427,6 +427,8 @@ def _refuse_constant(name: str) -> None:
 
 
 _decode_json: Callable[[str], object] | None = None
+# So many bytes cannot be nested too deeply.
+_SHALLOW = 256
 
 
 def _parsed_json(request: Request) -> object:
@@ -439,6 +441,11 @@ def _parsed_json(request: Request) -> object:
     content = request.body()
     if not content:
         raise BadRequest("the body is empty where JSON is expected")
+    if len(content) > _SHALLOW:
+        from .nesting import json_is_too_deep
+
+        if json_is_too_deep(content):
+            raise BadRequest("malformed JSON: nested too deeply")
     # RFC 8259 §8.1: UTF-8; a byte order mark may be ignored.
     start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     try:

@@ -484,7 +484,8 @@ def to_response(result: object) -> Response:
     """Return what a handler has returned as a response.
 
     A response stays itself, an HTTPError becomes its answer, None 204, str text, bytes-like binary
-    content, a dict or list JSON, an iterator a stream. Raises TypeError for anything else.
+    content, a dict or list JSON, an iterator a stream, a Serializable its bytes. Raises TypeError
+    for anything else.
     """
     if isinstance(result, Response):
         return result
@@ -496,9 +497,11 @@ def to_response(result: object) -> Response:
         type(result), "__next__"
     ):
         return Response(result)
+    if hasattr(type(result), "dumpb"):
+        return SerializableResponse(result)
     raise TypeError(
         f"a handler returned a {type(result).__name__}: return a Response, str, bytes, dict, list,"
-        " iterator or None"
+        " iterator, Serializable or None"
     )
 
 

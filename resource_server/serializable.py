@@ -21,9 +21,8 @@ text (`dumps`) or the plain values that JSON has (`to_json`). msgspec makes and 
 **Data from outside**: it holds no code, so none of it runs. What is allocated grows with what has
 been read, never with a length that is announced; but a map of one byte may become a message with
 200 bytes of defaults, so bound a list that may be long:
-``Annotated[list[Point], msgspec.Meta(max_length=1000)]``. What is nested too deeply is refused by
-the interpreter's own guard of its stack, as in `json`: at about 1000 levels in CPython 3.11, and
-10,000 in 3.12 and 3.13, which trust that each thread has a stack of 1 or 4 MiB; 3.14 looks.
+``Annotated[list[Point], msgspec.Meta(max_length=1000)]``. What is nested in more than 256 levels is
+refused before it is decoded, as a decoder needs room on the stack of its thread for each.
 
 **Types**: None, bool, int, float, str, bytes, datetime, UUID, Decimal, list, dict, tuple, set,
 Optional, Union, Literal, Any, enumerations, other messages, dataclasses, and all else that msgspec
@@ -50,6 +49,7 @@ from threading import Lock
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from .errors import ResourceServerError
+from .nesting import json_is_too_deep, msgpack_is_too_deep
 from .request import register_message_codec
 
 try:
@@ -363,6 +363,15 @@ def _from_plain(obj: object, shape: type) -> Any:
     return msgspec.convert(obj, shape, str_keys=True)
 
 
+def _is_too_deep(decode: Decode, data: Any) -> bool:
+    """Tell whether data would take too much stack; what is no data is the decoder's to refuse."""
+    if decode is _from_msgpack and isinstance(data, (bytes, bytearray, memoryview)):
+        return msgpack_is_too_deep(bytes(data))
+    if decode is _from_text and isinstance(data, (str, bytes, bytearray)):
+        return json_is_too_deep(data)
+    return False
+
+
 class _Head(Struct):
     """What is read to learn the class of a message."""
 
@@ -375,6 +384,8 @@ def _load(cls: type | None, decode: Decode, data: Any, max_size: int | None) -> 
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         if size > max_size:
             raise SerializableError(f"$: {size} bytes, where {max_size} are allowed")
+    if _is_too_deep(decode, data):
+        raise SerializableError("$: nested too deeply")
     try:
         if cls is None or "type_id" not in cls.__dict__:
             cls = _meant(cls, decode(data, _Head).type_id)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import HTTPError, error_class
 from ..headers import Headers, parse_parameters
+from ..nesting import json_is_too_deep
 from ..request import CHARSETS
 from ..response import SERIALIZABLE, ErrorResponse, JsonResponse, Response, SerializableResponse
 from .errors import ClientError, ProtocolError, TimeoutError  # noqa: A004
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from typing import Self
 
 _UNSET: Any = object()
+# RFC 9110 §7.6.1, §11.7; and its length, which is that of what was sent.
+_OF_CONNECTION = frozenset(
+    [
+        "connection", "content-length", "keep-alive", "proxy-authenticate", "proxy-connection",
+        "proxy-authentication-info", "te", "trailer", "transfer-encoding", "upgrade",
+    ]
+)  # fmt: skip
 
 
 class Outgoing:
@@ -49,6 +57,8 @@ class ClientResponse(Response):
     request: Outgoing
     elapsed: float = 0.0
     reason: str = ""
+    #: whether `body` is not what was sent, but what that meant
+    decoded: bool = False
     error: BaseException | None = None
     _payload: Any = _UNSET
 
@@ -87,6 +97,23 @@ class ClientResponse(Response):
         """Where the answer came from, after redirects."""
         return self.request.url
 
+    # For a handler that returns it, and so passes it on (RFC 9110 §7.6.1): what was agreed with
+    # the server it came from is not for the next client.
+
+    @property
+    def wants_close(self) -> bool:
+        """Whether a server that passes it on is to close its connection: not for that."""
+        return False
+
+    def header_lines(self) -> bytes:
+        """Return the fields for those that it is passed on to."""
+        left_out = {name.strip() for name in self.headers.get("connection", "").lower().split(",")}
+        left_out |= _OF_CONNECTION
+        if self.decoded:
+            left_out.add("content-encoding")
+        kept = [line for line in self.headers.fields() if line[0].lower() not in left_out]
+        return "".join([f"{name}: {value}\r\n" for name, value in kept]).encode("latin-1")
+
     @property
     def ok(self) -> bool:
         """Whether the status is less than 400."""
@@ -106,7 +133,7 @@ class ClientResponse(Response):
     def json(self) -> Any:
         """Return the content as the value of its JSON, whatever its type; raises ProtocolError."""
         try:
-            return json.loads(self.body)
+            return _loaded(self.body)
         except (ValueError, RecursionError) as error:
             raise self._malformed("the content is not JSON", error) from error
 
@@ -180,7 +207,7 @@ class ClientErrorResponse(ClientResponse, ErrorResponse):
         """Return what the server says is wrong, if it does so as ours does."""
         if _is_json(_media_type(self.content_type)):
             try:
-                content = json.loads(self.body)
+                content = _loaded(self.body)
             except (ValueError, RecursionError):
                 return self.reason or None
             if isinstance(content, dict):
@@ -188,6 +215,14 @@ class ClientErrorResponse(ClientResponse, ErrorResponse):
                     if isinstance(content.get(name), str):
                         return str(content[name])
         return self.reason or None
+
+
+def _loaded(content: bytes) -> Any:
+    """Return the value of JSON, in any UTF, as `json.loads` does; ValueError if it is too deep."""
+    text = content.decode(json.detect_encoding(content), "surrogatepass")
+    if json_is_too_deep(text):
+        raise ValueError("nested too deeply")
+    return json.loads(text)
 
 
 def _media_type(content_type: str) -> str:

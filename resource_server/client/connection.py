@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from time import monotonic
@@ -45,6 +46,13 @@ def shut(sock: Any) -> None:
         pass  # it is closed, or was never connected
 
 
+def _let_go(held: Held | None) -> None:
+    """Have nobody cut what is about to be closed: its number may be that of another then."""
+    if held is not None:
+        with suppress(Exception):  # it tells that somebody has ended it, as he may have
+            held(None)
+
+
 def dial(
     host: str,
     port: int,
@@ -71,10 +79,12 @@ def dial(
             sock.settimeout(None if ends is None else max((ends - monotonic()) / left, 0.001))
             sock.connect(address)
         except OSError:
+            _let_go(held)
             sock.close()
             if left == 1:
                 raise
         except BaseException:
+            _let_go(held)
             sock.close()
             raise
         else:
@@ -90,6 +100,7 @@ def _dial_path(path: str, timeout: float | None, held: Held | None) -> socket.so
         sock.settimeout(timeout)
         sock.connect(path)
     except BaseException:
+        _let_go(held)
         sock.close()
         raise
     return sock
@@ -121,6 +132,7 @@ class _Reported:
                 self.spare = spare = sock.dup()
                 self.held(lambda: shut(spare))
             except BaseException:
+                _let_go(self.held)
                 sock.close()
                 raise
         return sock
@@ -137,7 +149,7 @@ class TLSConnection(_Reported, HTTPSConnection):
 class Connection:
     """A connection that is open: bytes go out and come in; one thread at a time uses it."""
 
-    __slots__ = ("_link", "_timeout", "buffer", "forwarding", "origin", "reused", "sock")
+    __slots__ = ("_link", "_timeout", "buffer", "forwarding", "origin", "ragged", "reused", "sock")
 
     def __init__(
         self, link: PlainConnection | TLSConnection, origin: Origin, forwarding: bool
@@ -147,6 +159,12 @@ class Connection:
         #: whether a proxy takes the requests, and wants whole URLs
         self.forwarding = forwarding
         self.sock: Any = link.sock
+        #: whether it has ended without TLS having been closed: somebody may have cut it
+        self.ragged = False
+        if isinstance(link, TLSConnection):
+            # Both kinds of TLS sockets would tell of that as of an end.
+            sock: Any = link.sock
+            sock.suppress_ragged_eofs = False
         self.reused = False
         #: what was received and not yet used
         self.buffer = b""
@@ -160,7 +178,11 @@ class Connection:
 
     def receive(self) -> bytes:
         """Wait for bytes; b"" at the end of the stream."""
-        data: bytes = self.sock.recv(RECEIVE)
+        try:
+            data: bytes = self.sock.recv(RECEIVE)
+        except ssl.SSLEOFError:
+            self.ragged = True
+            return b""
         return data
 
     def send(self, data: bytes | memoryview) -> None:
@@ -212,6 +234,7 @@ def opened(
         link.connect()
         held(None)
     except BaseException:
+        _let_go(held)
         link.close()
         raise
     finally:

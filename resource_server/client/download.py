@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Protocol
 
     from ..headers import Headers
-    from .exchange import Progress
+    from .rules import Progress
 
     class Place(Protocol):
         """Where the content goes."""

@@ -31,45 +31,18 @@ from .wire import Answer, Lost, Malformed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Protocol
+    from typing import Any
 
     from ..headers import Headers
     from .answer import ClientResponse
     from .connection import Connection
-    from .cookies import Cookies
     from .handle import RequestHandle
     from .payload import Payload
+    from .rules import Auth, Progress, Rules, Sink
     from .timeouts import Timeout
     from .transport import Transport
     from .urls import Origin
     from .watchdog import Watchdog
-
-    #: Sets fields of a request that prove who asks.
-    Auth = Callable[[Outgoing], object]
-    #: Is told bytes that are done, and bytes in all or None.
-    Progress = Callable[[int, int | None], object]
-
-    class Sink(Protocol):
-        """Where the content of an answer goes instead of into memory."""
-
-        def begin(self, headers: Headers, method: str, url: str, /) -> None:
-            """Set fields of the request, for each attempt: which part is wanted."""
-
-        def again(self, status: int, headers: Headers, /) -> bool:
-            """Tell whether to ask anew, as this answer does not fit what was asked for."""
-
-        def accept(self, status: int, headers: Headers, /) -> bool:
-            """Tell whether the content of this answer is wanted; others are read into memory."""
-
-        def write(self, piece: bytes, /) -> None:
-            """Take a piece."""
-
-        def finish(self) -> None:
-            """Take notice that all has been written."""
-
-        def fail(self) -> None:
-            """Take notice that no more will come."""
-
 
 # RFC 9110 §9.2.2.
 IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"])
@@ -77,7 +50,10 @@ _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 _RETRIED = frozenset([502, 503, 504])
 # What belongs to one origin alone.
 _CREDENTIALS = ("Authorization", "Cookie", "Proxy-Authorization")
-_OF_CONTENT = ("Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Digest")
+_OF_CONTENT = (
+    "Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Content-Range",
+    "Content-Digest", "Repr-Digest", "Digest", "Last-Modified", "Expect",
+)  # fmt: skip
 # Bytes of an answer that are read so that its connection can be used again; more costs more than a
 # new connection does.
 MAX_DRAINED = 65536
@@ -96,27 +72,6 @@ class _Callers(Exception):  # noqa: N818 - what it holds may be an error
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
-
-
-class Rules:
-    """What a client has set for all of its requests."""
-
-    __slots__ = ("cookies", "downgrade", "max_redirects", "max_response_size", "retries")
-
-    def __init__(
-        self,
-        *,
-        retries: int,
-        max_redirects: int,
-        max_response_size: int | None,
-        downgrade: bool,
-        cookies: Cookies | None,
-    ) -> None:
-        self.retries = retries
-        self.max_redirects = max_redirects
-        self.max_response_size = max_response_size
-        self.downgrade = downgrade
-        self.cookies = cookies
 
 
 class Exchange:
@@ -176,14 +131,18 @@ class Exchange:
             response = self._response()
         except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
             self._give_up_sink()
+            _clear_frames(error)
             # One that is over, which Ended tells among others, keeps what it ended in.
             handle.fail(error)
         else:
             handle.succeed(response)
+        finally:
+            # The error has this frame, the handle has the error, and the frame would have both.
+            del self, handle
 
     def overdue(self) -> None:
         """End the handle, as its total time has passed."""
-        self.handle.fail(self._error(TimeoutError, f"not done in {self.timeout.total:g} seconds"))
+        self.handle.expire(self._error(TimeoutError, f"not done in {self.timeout.total:g} seconds"))
 
     def _give_up_sink(self) -> None:
         sink, self.sink = self.sink, None
@@ -213,6 +172,8 @@ class Exchange:
                     response = self._read(answer)
                 else:
                     self._drain(answer)
+                    # From here on nobody cuts it.
+                    self.handle.held(None)
             except BaseException:
                 self._discard(connection)
                 raise
@@ -296,6 +257,7 @@ class Exchange:
             raise self._error(TooManyRedirects, f"more than {self.rules.max_redirects} redirects")
         self._redirects += 1
         self._attempts = 0
+        self._answered = False
         before = self.origin
         try:
             origin, target = joined(before, self.target, location)
@@ -375,25 +337,38 @@ class Exchange:
 
     def _connection(self, fresh: bool) -> Connection:
         """Return a connection to the origin, kept or new."""
-        handle = self.handle
         pool = self.transport.pool
         try:
-            connection = pool.take(self.origin, handle, fresh=fresh)
+            connection = pool.take(self.origin, self.handle, fresh=fresh)
         except Closed:
-            handle.cancel()
+            self.handle.cancel()
             raise Ended from None
         if connection is not None:
             return connection
         try:
-            return self.transport.open_within(
-                self.timeout.connect, self.origin, handle, self.watchdog
-            )
+            return self._connected()
         except BaseException as error:
             pool.give_up()
             if isinstance(error, ClientError):
                 url = self.origin.text + self.target
                 raise error.of(self.method, url) from error.cause
             raise
+
+    def _connected(self) -> Connection:
+        """Return a new connection; when the time for it has passed, the handle ends at once."""
+        self.transport.prepare(self.origin)
+        seconds = self.timeout.connect
+        if seconds is None:
+            return self.transport.open(self.origin, None, self.handle.held)
+        alarm = self.watchdog.at(monotonic() + seconds, self._unconnected)
+        try:
+            return self.transport.open(self.origin, seconds, self.handle.held)
+        finally:
+            alarm.off()
+
+    def _unconnected(self) -> None:
+        message = f"no connection in {self.timeout.connect:g} seconds"
+        self.handle.expire(self._error(TimeoutError, message))
 
     def _discard(self, connection: Connection) -> None:
         """Close a connection whose state is not known."""
@@ -404,13 +379,6 @@ class Exchange:
 
     def _return(self, connection: Connection, answer: Answer) -> None:
         """Give a connection back: for the next request, if all of the answer was read."""
-        try:
-            # From here on nobody cuts it.
-            self.handle.held(None)
-        except Ended:
-            connection.reset()
-            self.transport.pool.give_up()
-            raise
         if answer.done and answer.keep:
             self.transport.pool.give_back(connection)
             return
@@ -536,16 +504,21 @@ class Exchange:
             limit = self.rules.max_response_size if stages else None
             for piece in self._content(answer, stages or [], limit):
                 sink.write(piece)
+            # Before the file has its name: what is cancelled has left none.
+            self.handle.settle()
             self._finish(sink)
         else:
             self._give_up_sink()
             limit = self.rules.max_response_size
-            body = b"".join(self._content(answer, stages or [], limit))
+            total = None if stages else answer.length
+            body = b"".join(self._counted(self._content(answer, stages or [], limit), total))
+            self.handle.settle()
         assert self._sent is not None
         cls = response_class(answer.status, headers.get("content-type", ""))
         elapsed = monotonic() - self.handle.started
         response = cls.received(answer.status, headers, body, self._sent, elapsed)
         response.reason = answer.reason
+        response.decoded = bool(stages)
         return response
 
     def _accepted(self, sink: Sink, answer: Answer) -> bool:
@@ -555,8 +528,7 @@ class Exchange:
             raise error.of(self.method, self.origin.text + self.target) from error.cause
 
     def _finish(self, sink: Sink) -> None:
-        """Give the file its name, unless the handle has ended meanwhile."""
-        self.handle.held(None)
+        """Give the file its name."""
         try:
             sink.finish()
         except ProtocolError as error:
@@ -580,6 +552,15 @@ class Exchange:
         except ValueError as error:
             raise self._error(ProtocolError, "the content cannot be decoded", error) from error
 
+    def _counted(self, pieces: Iterator[bytes], total: int | None) -> Iterator[bytes]:
+        """Yield pieces, and tell how many bytes they were, if that was not told of a payload."""
+        done = 0
+        for piece in pieces:
+            yield piece
+            done += len(piece)
+            if self.progress is not None and self.payload is None:
+                self.progress(done, total)
+
     def _received(self, answer: Answer) -> bytes:
         try:
             return answer.read()
@@ -598,3 +579,22 @@ class Exchange:
         with suppress(OSError, Malformed, Lost):
             while room > 0 and (data := answer.read()):
                 room -= len(data)
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Let go of what the frames of an error have, and of those it came from, but not of the lines.
+
+    They have the handle, which has the error: without this it, its client and what was to be sent
+    would be there until the next garbage collection.
+    """
+    found: list[BaseException | None] = [error]
+    for each in found:
+        traceback = each.__traceback__ if each is not None else None
+        while traceback is not None:
+            with suppress(RuntimeError):  # it is still running
+                traceback.tb_frame.clear()
+            traceback = traceback.tb_next
+        if each is not None:
+            # One may come from another that holds it.
+            near = (each.__cause__, each.__context__)
+            found += [one for one in near if all(one is not other for other in found)]

@@ -3,7 +3,8 @@
 A handle ends once, in one of three ways: a worker ends it with a response or an error, the watchdog
 ends it when its total time has passed, or somebody cancels it. Whoever calls `_end` first wins;
 `_ended` is set under the guard and never cleared, so the two others find it set and drop what they
-have. That is why a worker's late result is no error.
+have. That is why a worker's late result is no error. A worker that has all of an answer claims the
+end beforehand, by `settle`: a file that gets its name then is never that of a cancelled request.
 
 The state of the future underneath stays PENDING until the end, for a RUNNING one cannot be
 cancelled: ``PENDING → FINISHED``, or ``PENDING → CANCELLED → CANCELLED_AND_NOTIFIED``, both steps
@@ -69,8 +70,10 @@ class RequestHandle(Future["ClientResponse"]):
         self.callback = callback
         self.started = monotonic()
         self._owner = owner
-        self._guard = threading.Lock()  # of the next three
+        self._guard = threading.Lock()  # of the next four
         self._ended = False
+        # By the worker, which has yet to tell what in.
+        self._settled = False
         self._working = False
         self._free: Callable[[], object] | None = None
         self._response: ClientResponse | None = None
@@ -123,8 +126,12 @@ class RequestHandle(Future["ClientResponse"]):
             if self.done():
                 self._owner.delivered(self)
             raise
-        self._owner.delivered(self)
-        return result
+        else:
+            self._owner.delivered(self)
+            return result
+        finally:
+            # The error, which this has, has got this frame.
+            del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the request ended in instead of a response, or None; waits as `result`."""
@@ -178,13 +185,30 @@ class RequestHandle(Future["ClientResponse"]):
         woken.wait(seconds)
         self.held(None)
 
+    def settle(self) -> None:
+        """Claim the end for the worker, who calls `succeed` or `fail` then, whatever others do.
+
+        Raises Ended if somebody else has ended it.
+        """
+        with self._guard:
+            if self._ended:
+                raise Ended
+            self._ended = self._settled = True
+            self._free = None
+        self._owner.ended(self)
+
     def succeed(self, response: ClientResponse) -> None:
-        """End with a response, unless it has ended."""
-        if self._end():
+        """End with a response, unless it has ended: the worker's call."""
+        if self._settled or self._end():
             self.set_result(response)
 
     def fail(self, error: BaseException) -> None:
-        """End with an error, unless it has ended."""
+        """End with an error, unless it has ended: the worker's call."""
+        if self._settled or self._end():
+            self.set_exception(error)
+
+    def expire(self, error: BaseException) -> None:
+        """End with an error, unless it has ended: the watchdog's call."""
         if self._end():
             self.set_exception(error)
 

@@ -16,9 +16,10 @@ from time import monotonic
 from ..headers import Headers
 from .answer import Outgoing
 from .decoding import accepted
-from .exchange import Exchange, Rules
+from .exchange import Exchange
 from .handle import RequestHandle
 from .payload import Payload
+from .rules import Rules
 from .timeouts import Timeout
 from .transport import Transport
 from .urls import origin_of, parse_url, target_of
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Self, TypeAlias
 
     from ..headers import HeadersLike
-    from .exchange import Auth, Progress, Sink
     from .payload import Sendable
     from .reader import Link
+    from .rules import Auth, Progress, Sink
     from .transport import Certificate
     from .urls import Query
     from .websocket import ClientWebSocket
@@ -82,6 +83,11 @@ class _Desk:
         if handle.callback is None:
             with self._lock:
                 self._forget(handle)
+
+    def drop(self, handle: RequestHandle) -> None:
+        """Forget a handle that nobody has got."""
+        with self._lock:
+            self._forget(handle)
 
     def _forget(self, handle: RequestHandle) -> None:
         self._undelivered.pop(handle, None)
@@ -173,6 +179,7 @@ class HTTPClient:
             cookies=self._jar,
         )
         self._transport = Transport(
+            self._origin,
             max_connections=max_connections,
             proxies=proxies,
             ca=ca,
@@ -185,6 +192,8 @@ class HTTPClient:
         self._desk = _Desk()
         # The WebSockets that are open.
         self._links: set[Link] = set()
+        # Guards the next, and that the pool is closed as long as it is set.
+        self._life = threading.Lock()
         self._stopped = False
         weakref.finalize(self, _abandoned, self._transport, self._workers, self._watchdog)
 
@@ -379,10 +388,16 @@ class HTTPClient:
         if self._stopped:
             self.start()
         self._desk.opened(handle)
-        if limits.total is not None:
-            alarm = self._watchdog.at(handle.started + limits.total, exchange.overdue)
-            handle.add_done_callback(lambda _: alarm.off())
-        self._workers.do(exchange.run)
+        try:
+            if limits.total is not None:
+                alarm = self._watchdog.at(handle.started + limits.total, exchange.overdue)
+                handle.add_done_callback(lambda _: alarm.off())
+            self._workers.do(exchange.run)
+        except BaseException:
+            # There is no thread for it, and the caller has no handle of it.
+            handle.cancel()
+            self._desk.drop(handle)
+            raise
         return handle
 
     def _fields(self, content: Payload | None, given: HeadersLike | None) -> Headers:
@@ -481,8 +496,9 @@ class HTTPClient:
 
     def start(self) -> None:
         """Make the client ready; a request does so too."""
-        self._stopped = False
-        self._transport.pool.open()
+        with self._life:
+            self._stopped = False
+            self._transport.pool.open()
 
     def stop(self, timeout: float | None = 5.0) -> None:
         """Cancel what is under way, end the threads, close the connections.
@@ -491,18 +507,21 @@ class HTTPClient:
         had from `getResponses`. A request, or `start`, starts the client again.
         """
         ends = None if timeout is None else monotonic() + timeout
-        self._stopped = True
+        with self._life:
+            self._stopped = True
+            self._transport.pool.close()
         for handle in self._desk.under_way():
             handle.cancel()
         # A copy, as those that end leave the set.
         links = self._links.copy()
         for link in links:
             link.stop()
-        self._transport.pool.close()
         self._workers.stop(timeout)
         for link in links:
             link.join(None if ends is None else max(0.0, ends - monotonic()))
-        self._watchdog.stop(None if ends is None else max(0.0, ends - monotonic()))
+        left = None if ends is None else max(0.0, ends - monotonic())
+        # Unless a request has started the client again meanwhile, which may have a time of its own.
+        self._watchdog.stop(left, lambda: self._stopped)
 
     def __enter__(self) -> Self:
         self.start()

@@ -40,28 +40,31 @@ class Pool:
         Waits while there are too many, until the handle is ended, which raises Ended. `fresh` asks
         for the right. Whoever has got either calls `give_back` or `give_up` once.
         """
-        while True:
-            connection = self._taken(origin, handle, fresh)
-            if connection is None:
-                return None
-            if connection.usable:
-                connection.reused = True
-                return connection
+        connection = self._taken(origin, handle, fresh)
+        while connection is not None and not connection.usable:
             connection.close()
-            self.give_up()
+            # With the right to it, which another one or none takes over.
+            with self._condition:
+                connection = self._kept_to(origin)
+        if connection is not None:
+            connection.reused = True
+        return connection
+
+    def _kept_to(self, origin: Origin) -> Connection | None:
+        """Return the connection to an origin that was used last, kept no more; needs the lock."""
+        for connection, its in reversed(self._kept.items()):
+            if its == origin:
+                del self._kept[connection]
+                return connection
+        return None
 
     def _taken(self, origin: Origin, handle: RequestHandle, fresh: bool) -> Connection | None:
         victim = None
         with self._condition:
             try:
                 self._await_turn(handle)
-                if not fresh:
-                    for connection, its in reversed(self._kept.items()):
-                        if its == origin:
-                            del self._kept[connection]
-                            self._lent += 1
-                            return connection
-                if self._lent + len(self._kept) >= self._most:
+                connection = None if fresh else self._kept_to(origin)
+                if connection is None and self._lent + len(self._kept) >= self._most:
                     victim, _ = self._kept.popitem(last=False)
                 self._lent += 1
             finally:
@@ -69,7 +72,7 @@ class Pool:
                 self._tell_first()
         if victim is not None:
             victim.close()
-        return None
+        return connection
 
     def _await_turn(self, handle: RequestHandle) -> None:
         """Wait until there is room and nobody came before; needs the lock.

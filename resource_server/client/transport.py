@@ -6,7 +6,6 @@ import builtins
 import re
 import ssl
 from http.client import HTTPException
-from time import monotonic
 from urllib.parse import unquote
 
 import certifi
@@ -17,7 +16,7 @@ from urllib3.exceptions import SSLError as Urllib3SSLError
 from urllib3.util.url import Url
 
 from .connection import Connection, PlainConnection, TLSConnection, opened
-from .errors import ClientError, ConnectError, TimeoutError, TLSError  # noqa: A004
+from .errors import ConnectError, TimeoutError, TLSError  # noqa: A004
 from .pool import Pool
 from .urls import parse_url
 
@@ -25,19 +24,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from ipaddress import IPv4Network, IPv6Network
     from typing import TypeAlias
 
     from .connection import Held
-    from .handle import RequestHandle
     from .timeouts import Timeout
     from .urls import Origin
-    from .watchdog import Watchdog
 
     #: Of a client's certificate: a PEM file with both, or (certificate, key[, password]).
-    Certificate: TypeAlias = (
-        str | os.PathLike[str] | tuple[str | os.PathLike[str], ...] | ssl.SSLContext
-    )
+    Certificate: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], ...]
+    Network: TypeAlias = IPv4Network | IPv6Network
     Path: TypeAlias = str | os.PathLike[str]
 
 _is_fingerprint = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -70,7 +67,7 @@ def tls_context(
     if isinstance(cert, tuple):
         context.load_cert_chain(*cert)  # type: ignore[arg-type]
     elif cert is not None:
-        context.load_cert_chain(cert)  # type: ignore[arg-type]
+        context.load_cert_chain(cert)
     return context
 
 
@@ -78,9 +75,10 @@ class Proxies:
     """Which proxy a request goes through.
 
     `given` is None for those of the environment (and of the system's settings), the URL of one for
-    everything, or a mapping of "http", "https" and "all" to URLs, and "no" to hosts that are
-    reached without. An empty mapping or text is none. Raises ValueError for a URL that is not a
-    proxy's.
+    everything, or a mapping of "http", "https" and "all" to URLs, and "no" to hosts, domains and
+    networks (10.0.0.0/8) that are reached without. An empty mapping or text is none. Raises
+    ValueError for a URL that is not a proxy's; for one of the environment, which may be meant for
+    others, it is raised when the proxy is needed.
     """
 
     def __init__(self, given: Mapping[str, str] | str | None) -> None:
@@ -94,12 +92,20 @@ class Proxies:
             found = dict(given)
         self._environment = given is None
         self._no = {"no": found.get("no", "")}
+        self._networks = _networks(self._no["no"])
         self._urls: dict[str, Url] = {}
         self._headers: dict[str, dict[str, str]] = {}
+        self._unusable: dict[str, ValueError] = {}
         for scheme in ("http", "https"):
             url = found.get(scheme) or found.get("all")
-            if url:
+            if not url:
+                continue
+            try:
                 self._add(scheme, url if "://" in url else f"http://{url}")
+            except ValueError as error:
+                if not self._environment:
+                    raise
+                self._unusable[scheme] = error
 
     def _add(self, scheme: str, url: str) -> None:
         try:
@@ -116,25 +122,59 @@ class Proxies:
 
     def of(self, origin: Origin) -> tuple[Url, dict[str, str]] | None:
         """Return the proxy for an origin and the fields it wants, or None."""
-        proxy = self._urls.get(origin.scheme)
-        if proxy is None or origin.path or self._bypassed(origin):
+        scheme = origin.scheme
+        if not (scheme in self._urls or scheme in self._unusable):
             return None
-        return proxy, self._headers[origin.scheme]
+        if origin.path or self._bypassed(origin):
+            return None
+        if scheme in self._unusable:
+            raise self._unusable[scheme].with_traceback(None)
+        return self._urls[scheme], self._headers[scheme]
 
     def _bypassed(self, origin: Origin) -> bool:
         from urllib import request
 
+        if self._networks and _is_in(origin.host, self._networks):
+            return True
         place = f"{origin.host}:{origin.port}"
         if self._environment:
             return bool(request.proxy_bypass(place))
         return bool(request.proxy_bypass_environment(place, self._no))  # type: ignore[attr-defined]
 
 
+def _networks(no: str) -> list[Network]:
+    """Return the networks in a list of what is reached without a proxy."""
+    from ipaddress import ip_network
+
+    found: list[Network] = []
+    for each in no.split(","):
+        if "/" in each:
+            try:
+                found.append(ip_network(each.strip(), strict=False))
+            except ValueError:
+                continue  # not ours to judge: others read the same variable
+    return found
+
+
+def _is_in(host: str, networks: list[Network]) -> bool:
+    from ipaddress import ip_address
+
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)
+
+
 class Transport:
-    """Opens connections, and keeps those that can be used again; any thread may use it."""
+    """Opens connections, and keeps those that can be used again; any thread may use it.
+
+    `home` is the client's own server, the only one that is shown its certificate.
+    """
 
     def __init__(
         self,
+        home: Origin,
         *,
         max_connections: int,
         proxies: Mapping[str, str] | str | None,
@@ -149,8 +189,10 @@ class Transport:
                     "a fingerprint is the SHA-256 of the server's certificate: 64 hexadecimal"
                     " digits, with or without colons"
                 )
+        self._home = home
         self._fingerprint = fingerprint
         self._context: ssl.SSLContext | None = None
+        self._context_of_others: ssl.SSLContext | None = None
         self._trust = (ca, cert)
         if ca is not None or cert is not None:
             # What cannot be read is told to the caller, not to the first request.
@@ -158,17 +200,29 @@ class Transport:
         self._proxies = Proxies(proxies)
         self.pool = Pool(max_connections)
 
-    @property
-    def context(self) -> ssl.SSLContext:
-        """What verifies servers; made when first asked for, as it takes a while."""
+    def context(self, origin: Origin) -> ssl.SSLContext:
+        """Return what verifies a server; made when first asked for, as it takes a while."""
+        ca, cert = self._trust
+        if cert is not None and origin != self._home:
+            if self._context_of_others is None:
+                self._context_of_others = tls_context(ca, None, self._fingerprint)
+            return self._context_of_others
         if self._context is None:
-            self._context = tls_context(*self._trust, self._fingerprint)
+            self._context = tls_context(ca, cert, self._fingerprint)
         return self._context
 
     def proxy_fields(self, origin: Origin) -> dict[str, str]:
         """Return the fields that a proxy wants with each request that it forwards."""
-        found = self._proxies.of(origin)
+        found = self._proxy(origin)
         return {} if found is None else found[1]
+
+    def _proxy(self, origin: Origin) -> tuple[Url, dict[str, str]] | None:
+        try:
+            return self._proxies.of(origin)
+        except ValueError as error:
+            raise ConnectError(
+                "the proxy of the environment cannot be used", cause=error
+            ) from error
 
     def open(
         self, origin: Origin, timeout: float | None, held: Held, *, through: bool = False
@@ -178,7 +232,7 @@ class Transport:
         `held` is given what cuts it at each step. `through` asks a proxy for a tunnel even where it
         would forward requests. Raises ConnectError, TimeoutError and TLSError, of no request.
         """
-        found = self._proxies.of(origin)
+        found = self._proxy(origin)
         link = self._link(origin, timeout, None if found is None else found[0])
         tunnel = None
         if found is not None and (through or origin.scheme == "https"):
@@ -195,43 +249,10 @@ class Transport:
             raise failure from failure.cause
         return Connection(link, origin, forwarding=found is not None and tunnel is None)
 
-    def open_within(
-        self, timeout: float | None, origin: Origin, handle: RequestHandle, watchdog: Watchdog
-    ) -> Connection:
-        """Return a new connection for a handle, in `timeout` seconds (None for ever) in all.
-
-        Raises as `open`, and Ended if the handle is ended meanwhile.
-        """
-        if origin.scheme == "https" and self._context is None:
-            # Reading the authorities takes a while, which is not the server's.
-            _ = self.context
-        late = False
-        current: Callable[[], object] | None = None
-
-        def overdue() -> None:
-            nonlocal late
-            late = True
-            if current is not None:
-                current()
-
-        def held(free: Callable[[], object] | None) -> None:
-            nonlocal current
-            handle.held(free)
-            current = free
-            if late and free is not None:
-                raise builtins.TimeoutError
-
-        alarm = None if timeout is None else watchdog.at(monotonic() + timeout, overdue)
-        try:
-            return self.open(origin, timeout, held)
-        except ClientError as error:
-            if late:
-                message = f"no connection in {timeout:g} seconds"
-                raise TimeoutError(message, cause=error.cause) from error.cause
-            raise
-        finally:
-            if alarm is not None:
-                alarm.off()
+    def prepare(self, origin: Origin) -> None:
+        """Read the authorities, if an origin needs them: that takes a while, not the server's."""
+        if origin.scheme == "https":
+            self.context(origin)
 
     def _link(
         self, origin: Origin, timeout: float | None, proxy: Url | None
@@ -252,7 +273,7 @@ class Transport:
                 timeout=timeout,
                 proxy=proxy,
                 proxy_config=config,
-                ssl_context=self.context,
+                ssl_context=self.context(origin),
                 assert_fingerprint=self._fingerprint,
             )
         link.path = origin.path

@@ -277,7 +277,10 @@ class _Stage:
     def receive(self) -> bytes:
         """Wait for bytes; b"" at the end of the stream."""
         self._limit()
-        data: bytes = self.sock.recv(RECEIVE)
+        try:
+            data: bytes = self.sock.recv(RECEIVE)
+        except ssl.SSLEOFError:
+            return b""
         return data
 
 

@@ -61,13 +61,13 @@ class Watchdog:
         """Have `action` called at a time of the monotonic clock; it may not block or raise."""
         alarm = Alarm(action, self)
         with self._condition:
-            heappush(self._alarms, (when, next(self._numbers), alarm))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
             elif when < self._wakes_at:
                 self._condition.notify()
+            heappush(self._alarms, (when, next(self._numbers), alarm))
         return alarm
 
     def called_off(self) -> None:
@@ -80,9 +80,14 @@ class Watchdog:
                 self._alarms = kept
                 self._off = 0
 
-    def stop(self, timeout: float | None) -> None:
-        """End the thread, without calling what is not due; waits for it up to `timeout` seconds."""
+    def stop(self, timeout: float | None, wanted: Callable[[], bool] = lambda: True) -> None:
+        """End the thread, without calling what is not due; waits for it up to `timeout` seconds.
+
+        That is if it is still `wanted`: whoever needs the watchdog again has changed that before.
+        """
         with self._condition:
+            if not wanted():
+                return
             thread, self._thread = self._thread, None
             self._alarms.clear()
             self._condition.notify()

@@ -39,9 +39,7 @@ _folds = re.compile(rb"\r\n[ \t]++")
 _framing = re.compile(
     rb"\r\n(?:content-length|transfer-encoding|connection):", re.IGNORECASE
 ).search
-_chunk_size = re.compile(
-    rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*)?"
-).fullmatch
+_chunk_size = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 
 
@@ -204,6 +202,9 @@ class Answer:
         if not data:
             data = connection.receive()
         if not data:
+            if connection.ragged:
+                # RFC 9112 §9.8: whoever is in between could have ended it.
+                raise Lost("the answer ended, but not its TLS: a part may be missing", begun=True)
             self._finish()
         return data
 

@@ -28,10 +28,17 @@ class Workers:
         self._number = 0
 
     def do(self, job: Callable[[], object]) -> None:
-        """Have a job done as soon as there is a thread for it."""
+        """Have a job done as soon as there is a thread for it.
+
+        Raises RuntimeError if there is none, and the system does not let one be started.
+        """
         with self._lock:
             if self._free <= 0 and len(self._threads) < self._most:
-                self._start()
+                try:
+                    self._start()
+                except RuntimeError:
+                    if not self._threads:
+                        raise
             self._free -= 1
             self._queue.put(job)
 

@@ -471,7 +471,7 @@ class TestConnect:
             "cert": None,
             "fingerprint": None,
         }
-        return Transport(**given | options)
+        return Transport(origin_of("127.0.0.1", "http"), **given | options)
 
     def hello(self, sock: socket.socket) -> bytes:
         with sock:
@@ -545,14 +545,15 @@ class TestDialling:
         def held(free: object) -> None:
             nonlocal steps
             steps += 1
-            if steps == step:
+            if steps >= step:
                 raise Ended
 
         before = open_sockets()
         transport = TestConnect().transport()
         with pytest.raises(Ended):
             transport.open(origin_of(server.address, scheme), PATIENCE, held)
-        assert steps == step
+        # At the last, nobody is to cut what is closed.
+        assert steps >= step
         # The server may have accepted one, which it closes when it sees the end.
         deadline = time.monotonic() + PATIENCE
         while open_sockets() - before:

@@ -44,7 +44,7 @@ class TestRedirects:
     )
     def test_what_is_not_followed(self, location: str) -> None:
         for origin in (HERE, SOCKET):
-            with pytest.raises(ValueError, match="URL|host|socket"):
+            with pytest.raises(ValueError, match=r"URL|host|socket"):
                 joined(origin, "/a", location)
 
 
