@@ -43,10 +43,17 @@ def printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+#: Who is told, besides the log, of what fails in a thread: `errors`, if set, is a list for it.
+witness = threading.local()
+
+
 def log_failure(request: Request, what: str, error: BaseException) -> None:
     """Log an exception that nobody took, with its traceback."""
     method, path = printable(request.method), printable(request.raw_path)
     logger.error("%s %s: %s", method, path, what, exc_info=error)
+    errors: list[BaseException] | None = getattr(witness, "errors", None)
+    if errors is not None:
+        errors.append(error)
 
 
 # What the innermost handler of a scope's chain calls: set by the thread that enters the chain.

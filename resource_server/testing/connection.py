@@ -14,7 +14,6 @@ import os
 import threading
 from collections import deque
 
-from ..engine.defects import log_exception
 from ..errors import ServiceUnavailable, WebSocketClosed
 from ..protocol.frames import Violation
 from ..protocol.opening import accept
@@ -25,7 +24,7 @@ from ..websockets import (
     WebSocketSession,
     opcode_and_payload,
 )
-from .failures import threads_left, watch
+from .failures import note_exception, threads_left, watch
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -264,7 +263,7 @@ class MemoryConnection:
             try:
                 callback()
             except BaseException:  # noqa: BLE001 - the application's code may raise anything
-                log_exception("What was to be called at a WebSocket's end failed.")
+                note_exception("What was to be called at a WebSocket's end failed.")
 
     def _release(self) -> None:
         """Nobody handles anything any more."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..engine.body import CollectedBody, LiveBody
-from ..engine.defects import log_exception
 from ..errors import (
     ContentTooLarge,
     Disconnected,
@@ -22,7 +21,7 @@ from ..headers import Headers, format_date
 from ..protocol.http1 import HTTP1
 from ..response import Response, error_response, instance_of
 from .connection import MemoryConnection, open_connection
-from .failures import watch
+from .failures import note_exception, watch
 from .response import Content
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -230,7 +229,7 @@ class Exchange:
                 raise ValueError("a response with a file has to tell its content_length")
             return self.http.start(response, date), response
         except Exception:  # noqa: BLE001 - the application's response may be anything
-            log_exception("A response could not be sent.")
+            note_exception("A response could not be sent.")
             _close(response)
             self._end_websocket()
             response = _failed()
@@ -276,7 +275,7 @@ class Exchange:
         except HTTPError as error:
             raise Disconnected(f"The stream failed after {sent} bytes.") from error
         except BaseException as error:
-            log_exception("A streamed response failed after %d bytes.", sent)
+            note_exception("A streamed response failed after %d bytes.", sent)
             raise Disconnected(f"The stream failed after {sent} bytes.") from error
 
     def _end_websocket(self) -> None:
@@ -340,4 +339,4 @@ def _close(response: Response) -> None:
     try:
         response.close()
     except BaseException:  # noqa: BLE001 - as in the server
-        log_exception("A response could not be closed.")
+        note_exception("A response could not be closed.")

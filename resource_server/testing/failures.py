@@ -1,22 +1,20 @@
-"""What goes wrong in a test: the exceptions of this room, and those that the server would log."""
+"""What goes wrong in a test: the exceptions of this room, and those of the application."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from contextlib import contextmanager
 
+from ..engine.defects import log_exception
 from ..errors import HandshakeError, ResourceServerError
+from ..routing.endpoint import witness
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .response import TestResponse
-
-#: Where the server tells of every exception of the application that nobody took.
-_logger = logging.getLogger("resource_server")
 
 
 class RedirectLoop(ResourceServerError):  # noqa: N818 - named as its siblings in `errors`
@@ -72,37 +70,22 @@ def threads_left(what: str, threads: Iterable[threading.Thread]) -> ThreadsLeft:
     return ThreadsLeft("\n".join(lines))
 
 
-class _Tap(logging.Filter):
-    """Notes the exceptions that are logged as errors in a thread that watches; lets all pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.local = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        errors: list[BaseException] | None = getattr(self.local, "errors", None)
-        if errors is not None and record.levelno >= logging.ERROR and record.exc_info:
-            error = record.exc_info[1]
-            if error is not None and not any(each is error for each in errors):
-                errors.append(error)
-        return True
-
-
-_tap = _Tap()
-
-
 @contextmanager
 def watch() -> Iterator[list[BaseException]]:
-    """Gather what the server's code logs as failures of the application, in this thread.
-
-    An endpoint answers 500 whatever its handler raises, so the log is where the exception goes. If
-    the application has switched that off, there is nothing to be gathered.
-    """
-    _logger.addFilter(_tap)  # which does nothing the second time
-    outer = getattr(_tap.local, "errors", None)
+    """Gather the failures of the application in this thread, which an endpoint answers with 500."""
+    outer = getattr(witness, "errors", None)
     errors: list[BaseException] = []
-    _tap.local.errors = errors
+    witness.errors = errors
     try:
         yield errors
     finally:
-        _tap.local.errors = outer
+        witness.errors = outer
+
+
+def note_exception(message: str, *arguments: object) -> None:
+    """Log the exception that is being handled, as the engine does, for those who watch as well."""
+    log_exception(message, *arguments)
+    error = sys.exception()
+    errors: list[BaseException] | None = getattr(witness, "errors", None)
+    if errors is not None and error is not None and all(error is not each for each in errors):
+        errors.append(error)
