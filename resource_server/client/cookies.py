@@ -1,16 +1,36 @@
-"""The cookies of a client: `http.cookiejar`, given what it wants to know of ours."""
+"""The cookies of a client: `http.cookiejar`, given what it wants to know of ours.
+
+A server may set them for its own host and the domains above, as RFC 6265 tells; there is no list of
+public suffixes here, but a domain of one label (com) gets none, nor does one of the kind co.uk.
+"""
 
 from __future__ import annotations
 
-from http.cookiejar import CookieJar
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..headers import Headers
     from .urls import Origin
 
 # RFC 6265 §6.1 asks for 3000 in all. A server that sets more gets none of them back.
 MAX_COOKIES = 3000
+# Characters of a name and value: RFC 6265 §6.1 asks for 4096, and browsers keep no longer one.
+MAX_COOKIE = 4096
+
+
+class _Policy(DefaultCookiePolicy):
+    """What is kept."""
+
+    def __init__(self) -> None:
+        super().__init__(strict_domain=True)
+
+    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+        if len(cookie.name) + len(cookie.value or "") > MAX_COOKIE:
+            return False
+        return super().set_ok(cookie, request)
 
 
 class _Request:
@@ -22,6 +42,7 @@ class _Request:
         self.type = origin.scheme
         self.host = origin.host
         self.origin_req_host = origin.host
+        target = "/" if target == "*" else target
         self._url = f"{origin.scheme}://{origin.authority}{target}"
         self.cookie: str | None = None
 
@@ -56,7 +77,7 @@ class Cookies:
     """What servers have set, for those it was set for (RFC 6265); any thread may use it."""
 
     def __init__(self) -> None:
-        self.jar = CookieJar()
+        self.jar = CookieJar(_Policy())
         # Asking the jar takes 20 µs, even an empty one.
         self._any = False
 

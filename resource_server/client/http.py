@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .transport import Certificate
     from .urls import Query
     from .websocket import ClientWebSocket
+    from .wire import Answer
 
     Callback: TypeAlias = Callable[[RequestHandle], object]
     Address: TypeAlias = tuple[str, int] | str
@@ -122,14 +123,16 @@ class HTTPClient:
 
     - `timeout` is a Timeout, or a number of seconds for each request in all
     - `threads` is how many requests are made at a time, `max_connections` how many connections
-      there are at most, those kept for the next request among them
+      there are at most, those kept for the next request among them; WebSockets are not counted
     - `retries` is how often a request is made again if no connection is made or the answer is 502,
       503 or 504; methods that are not idempotent (POST, PATCH) never are
-    - `max_redirects` is how many redirects are followed; with 0 they are given to the caller.
-      `downgrade` allows those from https to http
+    - `max_redirects` is how many redirects are followed; with 0 they are given to the caller. To
+      another origin (another scheme or port is one) go no Authorization, Cookie and client
+      certificate, but all other `headers`. `downgrade` allows those from https to http
     - `max_response_size` is how many bytes of content, decoded, an answer may have (None: any)
     - `headers` are sent with each request
-    - `auth` is called with each request for this server to set what proves who asks:
+    - `auth` is called with each request for this server to set what proves who asks, in a thread
+      of the client and with a connection, so it must not wait for this client:
       `client.basic(user, password)`, `client.bearer(token)`, `client.digest(user, password)`
     - `cookies` tells whether they are kept
     - `proxies` is the URL of a proxy, or a mapping of "http", "https" and "all" to URLs and of
@@ -252,7 +255,7 @@ class HTTPClient:
         the handle by `update` or `getResponses` in their thread. `timeout` and `auth` replace the
         client's. `stream_to` is a path or binary file that the content is written to instead of
         into the response, `progress(done, total)` is called in a thread of the client with bytes,
-        the second None if unknown. Raises ValueError for a path or header that cannot be sent.
+        decoded, the second None if unknown. Raises ValueError for a path or header that cannot be sent.
         """
         return self.request(
             "GET",
@@ -441,6 +444,10 @@ class HTTPClient:
                 prove(request)
             return request
 
+        def answered(_: Outgoing, answer: Answer) -> None:
+            if self._jar is not None and "set-cookie" in answer.headers:
+                self._jar.keep(self._origin, target, answer.headers)
+
         if self._stopped:
             self.start()
         return connect(
@@ -449,6 +456,7 @@ class HTTPClient:
             limits,
             watchdog=self._watchdog,
             links=self._links,
+            answered=answered,
             **options,
         )
 

@@ -23,7 +23,7 @@ from .wire import MAX_INTERIM, Answer, Lost, Malformed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Self
 
     from ..headers import Headers
@@ -311,7 +311,9 @@ class Opener:
         subprotocols: Sequence[str],
         compression: bool,
         max_message_size: int,
+        answered: Callable[[Outgoing, Answer], object] | None,
     ) -> None:
+        self._answered = answered
         self._transport = transport
         self._timeout = timeout
         self._watchdog = watchdog
@@ -400,6 +402,8 @@ class Opener:
         line = f"GET {parse_url(request.url)[1]} HTTP/1.1\r\n"
         stage.send(line.encode("latin-1") + headers.encode() + b"\r\n")
         answer = _Opening(stage)
+        if self._answered is not None:
+            self._answered(request, answer)
         if answer.status != 101:
             raise WebSocketRefused.by(answer, request.url)
         accepted = offer.check(answer.status, answer.headers)

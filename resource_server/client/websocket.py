@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .timeouts import Timeout
     from .transport import Transport
     from .watchdog import Watchdog
+    from .wire import Answer
 
 __all__ = ["ClientWebSocket", "Reconnect", "WebSocketRefused", "connect"]
 
@@ -76,6 +77,7 @@ def connect(
     on_open: Callable[[ClientWebSocket], object] | None = None,
     watchdog: Watchdog | None = None,
     links: set[Link] | None = None,
+    answered: Callable[[Outgoing, Answer], object] | None = None,
 ) -> ClientWebSocket:
     """Open a WebSocket, and return it when it is open.
 
@@ -86,7 +88,8 @@ def connect(
     within `ping_timeout` seconds more; None for neither. With `reconnect` it connects again, but
     this first connection is tried once. `on_open` is called with the session when it is open: here
     the first time, later in the thread that reads, where it must not block and cannot receive.
-    `watchdog` bounds the time of connecting; `links` has those whose threads run, to be stopped.
+    `watchdog` bounds the time of connecting; `links` has those whose threads run, to be stopped;
+    `answered` is called with each request and its answer, whatever that is.
 
     Raises ClientError (WebSocketRefused for another answer than 101), TypeError and ValueError.
     """
@@ -104,6 +107,7 @@ def connect(
         subprotocols=subprotocols,
         compression=compression,
         max_message_size=max_message_size,
+        answered=answered,
     )
     link = Link(
         opener,

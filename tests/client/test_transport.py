@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 LONG = Timeout(PATIENCE, PATIENCE)
 
 
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 class Hello(Resource):
     @get("/hello")
     def hello(self, request: Request) -> str:
