@@ -92,7 +92,8 @@ def parse_url(url: str) -> tuple[Origin, str, str]:
     elif scheme in _PORTS:
         origin = _origin(scheme, parts.hostname or "", parts.port)
     else:
-        raise ValueError(f"the URL begins with http:// or https://, not {url[:20]!a}")
+        # No more of it is shown: it may be a password.
+        raise ValueError(f"the URL begins with http:// or https://, not with {scheme[:20]!a}")
     return origin, target_of(f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"), user
 
 

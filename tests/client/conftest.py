@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from resource_server.client import (
-    exchange,
-)
-
-if TYPE_CHECKING:
-    pass
+from resource_server.client import exchange
 
 
 @pytest.fixture(autouse=True)

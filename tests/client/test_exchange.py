@@ -25,8 +25,6 @@ from tests.client.misbehaving import PATIENCE, Misbehaving, Peer
 if TYPE_CHECKING:
     from tests.client.misbehaving import Script
 
-# What is only there to end a test that would hang.
-
 
 class TestStages:
     """At each stage a server can hang, close, reset, or send what is no answer."""

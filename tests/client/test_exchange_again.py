@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,11 +15,6 @@ from resource_server.client import (
 from tests.client import misbehaving
 from tests.client.answers import LONG, ok, redirect, replying
 from tests.client.misbehaving import PATIENCE, Misbehaving, Peer
-
-if TYPE_CHECKING:
-    pass
-
-# What is only there to end a test that would hang.
 
 
 class TestRetries:

@@ -102,6 +102,7 @@ class TestMaking:
             made: Any = client.websocket("/ws", {"a": 1}, auth=auth, option=2)
             opening, timeout, options = made
             assert timeout == Timeout(total=3)
+            assert callable(options.pop("answered"))
             assert options == {
                 "option": 2,
                 "watchdog": client._watchdog,

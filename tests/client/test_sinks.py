@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resource_server import HTTPClient, RequestHandle
-from resource_server.client import (
-    ProtocolError,
-    exchange,
-)
+from resource_server.client import ProtocolError, exchange
 from tests.client import misbehaving
 from tests.client.answers import ok, redirect, replying
 from tests.client.misbehaving import PATIENCE, Misbehaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-# What is only there to end a test that would hang.
 
 
 class Sink:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resource_server import (
     ErrorResponse,
@@ -21,9 +21,6 @@ from resource_server import (
     put,
 )
 from resource_server.errors import Conflict, Unauthorized
-
-if TYPE_CHECKING:
-    pass
 
 PATIENCE = 30.0
 
