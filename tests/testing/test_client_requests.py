@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -374,3 +375,43 @@ def test_importing_the_package_does_not_import_this() -> None:
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert told.stdout == "[]\n"
+
+
+def test_what_fails_is_raised_although_nothing_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Resource):
+        @get("/")
+        def fail(self, request: Request) -> None:
+            raise KeyError("mine")
+
+    monkeypatch.setattr(logging.getLogger("resource_server"), "disabled", True)
+    with pytest.raises(KeyError, match="mine"):
+        TestClient(Failing()).get("/")
+
+
+def test_what_is_only_logged_is_not_raised() -> None:
+    class Logging(Resource):
+        @get("/")
+        def log(self, request: Request) -> str:
+            try:
+                raise KeyError("handled")
+            except KeyError:
+                logging.getLogger("resource_server").exception("it was")
+            return "well"
+
+    assert TestClient(Logging()).get("/").text == "well"
+
+
+def test_a_message_is_an_answer() -> None:
+    serializable = pytest.importorskip("resource_server.serializable")
+
+    class Point(serializable.Serializable, type_id=4712):  # type: ignore[misc,name-defined,call-arg]
+        x: int
+
+    class Points(Resource):
+        @get("/")
+        def point(self, request: Request) -> object:
+            return Point(3)
+
+    response = TestClient(Points()).get("/")
+    assert response.content_type == "application/x-serializable"
+    assert response.payload == Point(3)
