@@ -9,13 +9,20 @@ the program. Most data has fewer brackets than levels are allowed, and is not lo
 from __future__ import annotations
 
 import re
+from functools import cache
+
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Levels that are decoded. Documents of people and programs have some ten.
 MAX_DEPTH = 256
 
-# Characters that begin or end a level outside of strings; those end somewhere, or with the text.
-_strings = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# Of JSON, what levels begin and end with, and strings, in which the same is no bracket. All else
+# goes first, at 1 ns a byte; what is left of most strings is a pair of quotes.
+_escapes = re.compile(rb"\\.", re.DOTALL)
+_strings = re.compile(rb'"[^"]*+"?')
+_ALL_ELSE = bytes(set(range(256)) - set(b'[]{}"'))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _find_runs = re.compile(rb"\[+|\]+").finditer
 # Levels that are taken away from the inside, at 1 ns a byte, before brackets are counted at 200.
@@ -29,7 +36,19 @@ _LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA:
 _VALUES = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4,
            0xD3: 8, 0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17, 0xC7: 1, 0xC8: 1,
            0xC9: 1}  # fmt: skip
-_match_small = re.compile(rb"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff]*+").match
+# A value that begins with its type, and has no other in it; but for those with a length.
+_SCALAR = rb"[\x00-\x7f\xc0\xc2\xc3\xe0-\xff\xa0]|" + b"|".join(
+    [re.escape(bytes([0xA0 + size])) + b".{%d}" % size for size in range(1, 32)]
+    + [re.escape(bytes([first])) + b".{%d}" % size for first, size in _VALUES.items()
+       if first not in _LENGTHS]
+)  # fmt: skip
+_MOST_AT_ONCE = 64
+
+
+@cache
+def _match_scalars(count: int) -> Callable[[bytes, int], re.Match[bytes] | None]:
+    """Return what finds so many scalars: 30 ns for each, where a step of ours takes 300."""
+    return re.compile(b"(?:%b){%d}+" % (_SCALAR, count), re.DOTALL).match
 
 
 def json_is_too_deep(text: bytes | bytearray | str) -> bool:
@@ -37,7 +56,12 @@ def json_is_too_deep(text: bytes | bytearray | str) -> bool:
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
         return False
-    brackets = _strings.sub(b"", data).translate(_SQUARE, _NO_BRACKETS)
+    if b"\\" in data:
+        data = _escapes.sub(b"", data)
+    # Two quotes side by side, whatever they end or begin: inside stays inside.
+    brackets = data.translate(_SQUARE, _ALL_ELSE).replace(b'""', b"")
+    if b'"' in brackets:
+        brackets = _strings.sub(b"", brackets)
     for _ in range(_SHALLOW):
         brackets = brackets.replace(b"[]", b"")
     depth = _SHALLOW
@@ -54,33 +78,40 @@ def json_is_too_deep(text: bytes | bytearray | str) -> bool:
 def msgpack_is_too_deep(data: bytes) -> bool:
     """Tell whether MessagePack is nested more than MAX_DEPTH levels, as far as it is well-formed.
 
-    Of data with few arrays and maps that is known at once; else it takes 200 ns for each value.
+    Of data with few arrays and maps that is known at once.
     """
     if len(data.translate(None, _NO_CONTAINERS)) <= MAX_DEPTH:
         return False
     # Values that are still to come: in the innermost array or map, and in those around it.
     left, outer = 1, list[int]()
     at, size = 0, len(data)
+    flat = True  # as far as is known, the rest of what is open
     while at < size:
         while not left:
             if not outer:
                 return False
             left = outer.pop()
+            flat = False
+        if flat:
+            count = min(left, _MOST_AT_ONCE)
+            scalars = _match_scalars(count)(data, at)
+            flat = scalars is not None
+            if scalars is not None:
+                at = scalars.end()
+                left -= count
+                continue
         first = data[at]
         at += 1
         left -= 1
         if first < 0x80 or first >= 0xE0:
-            if left > 8:  # many, maybe: each is a byte
-                small = _match_small(data, at, min(size, at + left))
-                assert small is not None
-                left -= small.end() - at
-                at = small.end()
-        elif 0xA0 <= first < 0xC0:
+            continue
+        if 0xA0 <= first < 0xC0:
             at += first & 31
         elif first < 0xA0 or first >= 0xDC:
             count, at = _count(data, first, at)
             outer.append(left)
             left = count
+            flat = True
             if len(outer) > MAX_DEPTH:
                 return True
         else:
