@@ -255,7 +255,8 @@ class HTTPClient:
         the handle by `update` or `getResponses` in their thread. `timeout` and `auth` replace the
         client's. `stream_to` is a path or binary file that the content is written to instead of
         into the response, `progress(done, total)` is called in a thread of the client with bytes,
-        decoded, the second None if unknown. Raises ValueError for a path or header that cannot be sent.
+        decoded, the second None if unknown. Raises ValueError for a path or header that cannot be
+        sent.
         """
         return self.request(
             "GET",
