@@ -323,6 +323,22 @@ class TestWorkers:
         assert len(names) == 5
         assert set(names) == {"resource_server-test-1", "resource_server-test-2"}
 
+    def test_without_another_thread_those_there_are_do_all(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        workers = Workers(2, "resource_server-test")
+        go_on, done = threading.Event(), threading.Event()
+        workers.do(lambda: go_on.wait(PATIENCE))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start)
+            workers.do(done.set)
+        go_on.set()
+        assert done.wait(PATIENCE)
+        assert workers.stop(PATIENCE)
+
     def test_a_thread_that_is_free_is_used_again(self) -> None:
         workers = Workers(8, "resource_server-test")
         for _ in range(10):
