@@ -73,7 +73,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_wheel_holds_the_package_and_its_plugin_for_pytest(distributions: Path) -> None:
+def test_the_wheel_holds_the_package_and_nothing_else(distributions: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     assert wheel.name == f"resource_server-{resource_server.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
@@ -82,7 +82,7 @@ def test_the_wheel_holds_the_package_and_its_plugin_for_pytest(distributions: Pa
         text = archive.read(metadata).decode()
     package = PROJECT / "resource_server"
     expected = {path.relative_to(PROJECT).as_posix() for path in package.rglob("*.py")}
-    assert names == expected | {"resource_server/py.typed", "pytest_resource_server.py"}
+    assert names == expected | {"resource_server/py.typed"}
     assert "Requires-Python: >=3.11" in text
     assert set(re.findall(r"^Requires-Dist: (\w+)[^;\n]*$", text, re.MULTILINE)) == {
         "certifi",

@@ -8,7 +8,7 @@
 
 `TestClient` runs handlers in the thread of the test, with what the server does around them, and
 raises in the test what they raise. `running` starts a server for as long as a block lasts,
-`ServerProcess` one in an interpreter of its own. Fixtures for pytest: `pytest_resource_server`.
+`ServerProcess` one in an interpreter of its own. Fixtures for pytest are in `pytest_plugin`.
 """
 
 from __future__ import annotations

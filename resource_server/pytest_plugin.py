@@ -6,9 +6,7 @@
         client = http_client(Notes())
         assert client.get("/notes/7").result().json() == {"text": "milk"}
 
-It stands outside of the package because pytest imports it in every project where that is installed:
-so nothing of the package is imported before a test uses it, which would take time, and escape what
-measures coverage.
+Of the package only what a test uses is imported, when it uses it.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Protocol
 
-    from resource_server.client import HTTPClient
-    from resource_server.server import HTTPServer
+    from .client import HTTPClient
+    from .server import HTTPServer
 
     class ServerFactory(Protocol):
         """The type of the fixture `http_server`."""
@@ -48,7 +46,7 @@ def http_server() -> Iterator[ServerFactory]:
     with ExitStack() as servers:
 
         def start(app: object, **options: Any) -> HTTPServer:
-            from resource_server.testing.server import running
+            from .testing.server import running
 
             return servers.enter_context(running(app, **options))
 
@@ -67,8 +65,8 @@ def http_client(http_server: ServerFactory) -> Iterator[ClientFactory]:
     with ExitStack() as clients:
 
         def connect(app: object, **options: Any) -> HTTPClient:
-            from resource_server.client import HTTPClient
-            from resource_server.server import HTTPServer
+            from .client import HTTPClient
+            from .server import HTTPServer
 
             running = isinstance(app, HTTPServer) and app.running
             server = app if running and isinstance(app, HTTPServer) else http_server(app)
