@@ -26,11 +26,12 @@ class Violation(Exception):  # noqa: N818 - what the peer did, as in the RFC
         return f"{self.reason} (close code {self.code})"
 
 
-def apply_mask(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
+def apply_mask(data: bytes | bytearray | memoryview, key: bytes) -> bytes | bytearray:
     """Mask or unmask, which is the same (RFC 6455 §5.3).
 
     :param data: its first byte is masked with the key's first.
     :param key: four bytes.
+    :returns: a bytearray, which nobody else has, if it is large: it would be copied to be bytes.
     """
     size = len(data)
     if size >= _BY_TABLE:
@@ -44,16 +45,16 @@ def apply_mask(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
 _tables: list[bytes] = []  # for each byte of a key, what the 256 bytes become; made on first use
 
 
-def _translate(data: bytes | bytearray | memoryview, key: bytes) -> bytes:
+def _translate(data: bytes | bytearray | memoryview, key: bytes) -> bytearray:
     tables = _tables
     if not tables:
         every = bytes(range(256))
         # Assigned in one step: two threads may make them, and none may see half of them.
-        tables[:] = [apply_mask(every, bytes((byte,)) * 4) for byte in range(256)]
+        tables[:] = [bytes(apply_mask(every, bytes((byte,)) * 4)) for byte in range(256)]
     masked = bytearray(data)
     for lane in range(4):
         masked[lane::4] = masked[lane::4].translate(tables[key[lane]])
-    return bytes(masked)
+    return masked
 
 
 def encode_frame(
@@ -81,7 +82,7 @@ def encode_frame(
     else:
         head = b"%c%c%b" % (first, masked | 127, size.to_bytes(8, "big"))
     if mask:
-        return head + mask + apply_mask(payload, mask)
+        return b"".join((head, mask, apply_mask(payload, mask)))
     return head + payload
 
 

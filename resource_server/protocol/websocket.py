@@ -209,11 +209,13 @@ class WebSocket:
                     plain = length >= 126
                 end = start + length
                 if plain and end <= size and length <= self._max_message_size:
-                    payload = buffer[start:end]
+                    payload: bytes | bytearray = buffer[start:end]
                     if self._mask_bit:
                         payload = apply_mask(payload, buffer[start - 4 : start])
-                    content: str | bytes = payload
-                    if first == 0x81:
+                    content: str | bytes
+                    if first == 0x82:
+                        content = bytes(payload)
+                    else:
                         try:
                             content = payload.decode()
                         except UnicodeDecodeError:
@@ -378,13 +380,14 @@ class WebSocket:
     def _read_payload(self, message: _Incoming) -> tuple[WebSocketOpCode, str | bytes] | None:
         """Use as much of the payload as has come; returns the message if that was its end."""
         at = self._at
-        piece = self._buffer[at : at + message.left]
-        size = len(piece)
+        # A view, as unmasking makes a copy of its own.
+        view = memoryview(self._buffer)[at : at + message.left]
+        size = len(view)
         self._use(at + size)
         message.left -= size
         key = message.key
-        if key and piece:
-            piece = apply_mask(piece, key)
+        piece = apply_mask(view, key) if key else bytes(view)
+        if key:
             turn = size & 3
             message.key = key[turn:] + key[:turn]
         ended = message.final and not message.left
@@ -397,15 +400,14 @@ class WebSocket:
         content = message.finish(piece)
         return (message.opcode, content) if self._attentive else None
 
-    def _inflate(self, piece: bytes, message: _Incoming, *, ended: bool) -> bytes:
+    def _inflate(self, piece: bytes | bytearray, message: _Incoming, *, ended: bool) -> bytes:
         deflate = self.deflate
         assert deflate is not None
         room = self._max_message_size - len(message.content)
-        if piece:
-            piece = deflate.decompress(piece, room)
+        inflated = deflate.decompress(piece, room) if piece else b""
         if ended:
-            piece += deflate.end_message(room - len(piece))
-        return piece
+            inflated += deflate.end_message(room - len(inflated))
+        return inflated
 
     # -- the writing half: one thread at a time --------------------------------------------
 
@@ -535,27 +537,31 @@ class _Incoming:
         #: the mask of the next of these; b"" if there is none
         self.key = b""
 
-    def add(self, piece: bytes) -> None:
-        """Take what is not the end.
+    def add(self, piece: bytes | bytearray) -> None:
+        """Take what is not the end; a bytearray is taken over.
 
         :raises Violation: at the first byte that no UTF-8 text can have there (RFC 6455 §8.1).
         """
-        self.content += piece
+        if not self.content and isinstance(piece, bytearray):
+            self.content = piece
+        else:
+            self.content += piece
         if self.opcode is BINARY or (not self._tail and piece.isascii()):
             return
-        piece = self._tail + piece
+        if self._tail:
+            piece = self._tail + piece
         try:
             used = utf_8_decode(piece, "strict", False)[1]
         except UnicodeDecodeError:
             raise Violation(BAD_DATA, _NOT_UTF_8) from None
-        self._tail = tail = piece[used:]
+        self._tail = tail = bytes(piece[used:])
         # The decoder waits for the third byte of a surrogate before it refuses it.
         if tail[:1] == b"\xed" and tail[1:] > b"\x9f":
             raise Violation(BAD_DATA, _NOT_UTF_8)
 
-    def finish(self, piece: bytes) -> str | bytes:
+    def finish(self, piece: bytes | bytearray) -> str | bytes:
         """Take the end; returns the whole."""
-        whole: bytes | bytearray = piece
+        whole = piece
         if self.content:
             self.content += piece
             whole = self.content
