@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +38,7 @@ from tests.wsclient import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Serve
     from tests.functional.conftest import Records
@@ -228,10 +228,10 @@ class TestConversations:
         client = independent.create_connection(
             server.url.replace("http", "ws"), timeout=PATIENCE, subprotocols=["chat"]
         )
-        for text in ("hello", "grüße", "x" * 100_000):
-            client.send(text)
-            assert client.recv() == text
-        client.close()
+        with closing(client):
+            for text in ("hello", "grüße", "x" * 100_000):
+                client.send(text)
+                assert client.recv() == text
 
 
 class TestEnds:
@@ -338,10 +338,23 @@ class TestEnds:
             assert received == [str(number) for number in range(1000)]
 
 
+@pytest.fixture
+def several() -> Iterator[Callable[..., list[WSClient]]]:
+    """Open WebSockets, whose sockets are closed however the test ends."""
+    with ExitStack() as stack:
+
+        def clients(server: HTTPServer, count: int, path: str = "/") -> list[WSClient]:
+            return [stack.enter_context(WSClient(server.address, path)) for _ in range(count)]
+
+        yield clients
+
+
 class TestRoom:
-    def test_too_many_get_503(self, server: HTTPServer, app: App) -> None:
+    def test_too_many_get_503(
+        self, server: HTTPServer, app: App, several: Callable[..., list[WSClient]]
+    ) -> None:
         app.script = wait
-        clients = [WSClient(server.address, "/few") for _ in range(3)]
+        clients = several(server, 3, "/few")
         for _ in range(2):
             with Client(server.address) as client:
                 client.send(opening("/few"))
@@ -353,7 +366,6 @@ class TestRoom:
             with WSClient(server.address) as other:
                 other.leave()
         clients[0].leave()
-        clients[0].sock.close()
 
         def has_room() -> bool:
             with Client(server.address) as client:
@@ -363,9 +375,10 @@ class TestRoom:
         eventually(has_room)
         for client in clients[1:]:
             client.leave()
-            client.sock.close()
 
-    def test_what_is_refused_takes_no_room(self, server: HTTPServer, app: App) -> None:
+    def test_what_is_refused_takes_no_room(
+        self, server: HTTPServer, app: App, several: Callable[..., list[WSClient]]
+    ) -> None:
         app.script = wait
         for _ in range(5):
             with Client(server.address) as client:
@@ -377,9 +390,7 @@ class TestRoom:
             with Client(server.address) as client:
                 client.send(opening("/few", "Origin: http://evil.example"))
                 assert client.read().status == 403
-        clients = [WSClient(server.address, "/few") for _ in range(3)]
-        for client in clients:
-            client.sock.close()
+        several(server, 3, "/few")
 
     def test_without_a_thread_to_be_had_it_is_closed(
         self, server: HTTPServer, app: App, logged: Records, monkeypatch: pytest.MonkeyPatch
@@ -397,19 +408,22 @@ class TestRoom:
         with WSClient(server.address, "/few") as client:
             assert client.echo("hello") == "hello"
 
-    def test_sessions_take_no_workers(self, app: App, serve: Serve) -> None:
+    def test_sessions_take_no_workers(
+        self, app: App, serve: Serve, several: Callable[..., list[WSClient]]
+    ) -> None:
         app.script = wait
         server = serve(app, threads=1, inline=False)
-        clients = [WSClient(server.address) for _ in range(30)]
+        clients = several(server, 30)
         for _ in clients:
             app.session()
         with Client(server.address) as browser:
             assert browser.get("/page").body == b"a page"
         for client in clients:
             client.leave()
-            client.sock.close()
 
-    def test_each_has_its_own_thread_and_none_is_left(self, app: App, serve: Serve) -> None:
+    def test_each_has_its_own_thread_and_none_is_left(
+        self, app: App, serve: Serve, several: Callable[..., list[WSClient]]
+    ) -> None:
         threads: set[int] = set()
 
         def script(socket: WebSocketSession) -> None:
@@ -418,14 +432,13 @@ class TestRoom:
 
         app.script = script
         server = serve(app)
-        clients = [WSClient(server.address) for _ in range(20)]
+        clients = several(server, 20)
         for number, client in enumerate(clients):
             assert client.echo(str(number)) == str(number)
         assert len(threads) == 20
         assert len(server_threads()) >= 20
         for client in clients:
             client.leave()
-            client.sock.close()
         for _ in clients:
             app.end()
         # Threads are kept for a while for what comes; a stop leaves none.
