@@ -199,6 +199,10 @@ class Deflate:
 class WSClient(Client):
     """A connection on which a WebSocket is open; with None for the path it has yet to be opened."""
 
+    #: Whether `read_frame` tells of the pings by which a server finds out who is still there. They
+    #: come whenever there was nothing to be heard for 10 seconds or more, as on a busy machine.
+    tells_keep_alive = False
+
     def __init__(
         self,
         address: tuple[str, int],
@@ -262,6 +266,12 @@ class WSClient(Client):
 
     def read_frame(self) -> Frame:
         """The next frame, which has to be one that a server may send (RFC 6455 §5.1, §5.2)."""
+        received = self._read_frame()
+        while received == Frame(PING) and not self.tells_keep_alive:
+            received = self._read_frame()
+        return received
+
+    def _read_frame(self) -> Frame:
         first, second = self._exactly(2)
         opcode, rsv, final = first & 0x0F, first >> 4 & 7, first >= 0x80
         assert second < 0x80, "a server masks nothing"

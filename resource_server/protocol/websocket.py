@@ -346,7 +346,7 @@ class WebSocket:
             return None
         payload = self._buffer[start:end]
         if self._mask_bit:
-            payload = apply_mask(payload, self._buffer[start - 4 : start])
+            payload = bytes(apply_mask(payload, self._buffer[start - 4 : start]))
         self._use(end)
         if first == 0x88:
             self._read_close(payload)

@@ -81,6 +81,12 @@ def server(app: App, serve: Serve) -> HTTPServer:
     return serve(app)
 
 
+class Pinged(WSClient):
+    """A client to whom pings are what it is about."""
+
+    tells_keep_alive = True
+
+
 def pinged(client: WSClient) -> bytes:
     """Wait for the next ping: what it says."""
     received = client.read_frame()
@@ -93,13 +99,13 @@ class TestThoseWhoAnswer:
     @pytest.mark.parametrize("path", ["/late", "/patient", "/pings", "/late-session"])
     def test_they_are_pinged_again_and_again(self, server: HTTPServer, path: str) -> None:
         """However long the server would wait for an answer."""
-        with WSClient(server.address, path) as client:
+        with Pinged(server.address, path) as client:
             for _ in range(6):
                 client.send(frame(PONG, pinged(client)))
             assert client.leave() == (1000, "")
 
     def test_pongs_are_told_to_those_who_ask(self, server: HTTPServer, app: App) -> None:
-        with WSClient(server.address, "/pings") as client:
+        with Pinged(server.address, "/pings") as client:
             for _ in range(3):
                 client.send(frame(PONG, pinged(client)))
                 assert app.pongs.acquire(timeout=PATIENCE)
@@ -119,7 +125,7 @@ class TestThoseWhoAnswer:
             client.close()
 
     def test_anything_is_an_answer(self, server: HTTPServer) -> None:
-        with WSClient(server.address, "/busy") as client:
+        with Pinged(server.address, "/busy") as client:
             for answer in (frame(PONG, b"another"), frame(PONG), frame(TEXT, b"alive")) * 2:
                 pinged(client)
                 client.send(answer)
@@ -127,7 +133,7 @@ class TestThoseWhoAnswer:
                     assert client.read_text() == "alive"
 
     def test_those_who_talk_need_not_be_asked(self, server: HTTPServer) -> None:
-        with WSClient(server.address, "/busy") as client:
+        with Pinged(server.address, "/busy") as client:
             began = time.monotonic()
             while time.monotonic() - began < 4:
                 client.send_text("alive")
@@ -140,13 +146,13 @@ class TestThoseWhoAnswer:
         self, server: HTTPServer, app: App
     ) -> None:
         """Behind a handler that waits, their messages are not read, so neither are their pongs."""
-        with WSClient(server.address, "/quick") as client:
+        with Pinged(server.address, "/quick") as client:
             client.send_text("wait")
             client.sock.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 client.send(frame(BINARY, bytes(60_000)) * 1000)
             for _ in range(3):
-                with WSClient(server.address, "/quick") as other:
+                with Pinged(server.address, "/quick") as other:
                     pinged(other)
                     assert app.closed.get(timeout=PATIENCE) == ("/quick", 1006)
             app.gate.set()
@@ -159,7 +165,7 @@ class TestThoseWhoDoNot:
     @pytest.mark.parametrize("path", ["/quick", "/session"])
     @pytest.mark.parametrize("half", [b"", frame(TEXT, b"half")[:7], frame(TEXT, final=False)])
     def test_they_are_given_up(self, server: HTTPServer, app: App, path: str, half: bytes) -> None:
-        with WSClient(server.address, path) as client:
+        with Pinged(server.address, path) as client:
             client.send(half)
             pinged(client)
             # A Close may tell why before the connection ends.
@@ -170,12 +176,12 @@ class TestThoseWhoDoNot:
 
     def test_others_stay(self, server: HTTPServer, app: App) -> None:
         with (
-            WSClient(server.address, "/silent") as silent,
-            WSClient(server.address, "/patient") as patient,
-            WSClient(server.address, "/usual") as usual,
+            Pinged(server.address, "/silent") as silent,
+            Pinged(server.address, "/patient") as patient,
+            Pinged(server.address, "/usual") as usual,
         ):
             for _ in range(2):
-                with WSClient(server.address, "/quick") as client:
+                with Pinged(server.address, "/quick") as client:
                     pinged(client)
                     assert app.closed.get(timeout=PATIENCE) == ("/quick", 1006)
             # Never pinged; pinged, and not answered; not pinged yet.
@@ -192,7 +198,7 @@ class TestThoseWhoDoNot:
         self, app: App, serve: Serve
     ) -> None:
         server = serve(app, limits=Limits(closing=0.2))
-        with WSClient(server.address, "/quick") as client:
+        with Pinged(server.address, "/quick") as client:
             app.opened.get(timeout=PATIENCE).close(4000)
             while client.read_frame().opcode != CLOSE:
                 pass
@@ -215,7 +221,7 @@ def test_pings_are_spread_over_time(serve: Serve) -> None:
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for _ in range(40):
-            client = stack.enter_context(WSClient(server.address))
+            client = stack.enter_context(Pinged(server.address))
             selector.register(client.sock, selectors.EVENT_READ, client)
         while selector.get_map():
             ready = selector.select(PATIENCE)

@@ -317,6 +317,7 @@ class TestSending:
 
     def test_pings(self, server: HTTPServer, app: App) -> None:
         with WSClient(server.address, "/pings") as client:
+            client.tells_keep_alive = True
             request = request_of(app)
             assert event(app) == (Open, "")
             for payload in (b"", b"hello", b"x" * 125):
