@@ -61,11 +61,11 @@ class App(Resource):
         self.gate = threading.Event()
         self.failures: queue.SimpleQueue[BaseException] = queue.SimpleQueue()
 
-    @websocket("/inline", blocking=False, max_buffered=ROOM)
-    @websocket("/learned", max_buffered=ROOM)
-    @websocket("/worker", blocking=True, max_buffered=ROOM)
-    @websocket("/drop", max_buffered=ROOM, overflow="drop")
-    @websocket("/close", max_buffered=ROOM, overflow="close")
+    @websocket("/inline", blocking=False, max_buffered=ROOM, ping_interval=None)
+    @websocket("/learned", max_buffered=ROOM, ping_interval=None)
+    @websocket("/worker", blocking=True, max_buffered=ROOM, ping_interval=None)
+    @websocket("/drop", max_buffered=ROOM, overflow="drop", ping_interval=None)
+    @websocket("/close", max_buffered=ROOM, overflow="close", ping_interval=None)
     def handle(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:
@@ -84,7 +84,7 @@ class App(Resource):
             self.handled += 1
             request.send(payload)
 
-    @websocket("/count", blocking=False)
+    @websocket("/count", blocking=False, ping_interval=None)
     def count(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:
@@ -93,14 +93,14 @@ class App(Resource):
             time.sleep(0.0003)
             self.handled += 1
 
-    @websocket("/other")
+    @websocket("/other", ping_interval=None)
     def other(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:
         if opcode is Text:
             request.send(payload)
 
-    @websocket("/waiting", blocking=True)
+    @websocket("/waiting", blocking=True, ping_interval=None)
     def waiting(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:

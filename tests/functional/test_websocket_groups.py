@@ -53,10 +53,10 @@ class App(Resource):
         self.members: queue.SimpleQueue[WebSocketRequest | WebSocketSession] = queue.SimpleQueue()
         self.closed: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    @websocket("/")
-    @websocket("/drop", overflow="drop", max_buffered=ROOM)
-    @websocket("/block", max_buffered=ROOM)
-    @websocket("/close", overflow="close", max_buffered=ROOM)
+    @websocket("/", ping_interval=None)
+    @websocket("/drop", overflow="drop", max_buffered=ROOM, ping_interval=None)
+    @websocket("/block", max_buffered=ROOM, ping_interval=None)
+    @websocket("/close", overflow="close", max_buffered=ROOM, ping_interval=None)
     def handle(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:
@@ -70,7 +70,7 @@ class App(Resource):
         else:
             request.send(payload)
 
-    @websocket_session("/session")
+    @websocket_session("/session", ping_interval=None)
     def converse(self, socket: WebSocketSession) -> None:
         self.join(socket)
         for message in socket:

@@ -63,10 +63,18 @@ class App(Resource):
         self.closed: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.handled = 0
 
-    @websocket("/inline", blocking=False, max_buffered=ROOM, max_message_size=20_000_000)
-    @websocket("/learned", max_buffered=ROOM, max_message_size=20_000_000)
-    @websocket("/worker", blocking=True, max_buffered=ROOM, max_message_size=20_000_000)
-    @websocket("/drop", max_buffered=ROOM, overflow="drop")
+    @websocket(
+        "/inline",
+        blocking=False,
+        max_buffered=ROOM,
+        max_message_size=20_000_000,
+        ping_interval=None,
+    )
+    @websocket("/learned", max_buffered=ROOM, max_message_size=20_000_000, ping_interval=None)
+    @websocket(
+        "/worker", blocking=True, max_buffered=ROOM, max_message_size=20_000_000, ping_interval=None
+    )
+    @websocket("/drop", max_buffered=ROOM, overflow="drop", ping_interval=None)
     def handle(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:
@@ -80,14 +88,16 @@ class App(Resource):
             self.handled += 1
             request.send(payload)
 
-    @websocket_session("/session", max_buffered=ROOM, max_message_size=20_000_000)
+    @websocket_session(
+        "/session", max_buffered=ROOM, max_message_size=20_000_000, ping_interval=None
+    )
     def converse(self, socket: WebSocketSession) -> None:
         self.group.add(socket)
         for message in socket:
             socket.send(message)
         self.closed.put(socket.close_code)
 
-    @websocket("/greeting")
+    @websocket("/greeting", ping_interval=None)
     def greet(
         self, request: WebSocketRequest, opcode: WebSocketOpCode, payload: str | bytes
     ) -> None:
