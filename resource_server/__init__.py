@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .client.upgrade import WebSocketRefused
     from .client.websocket import ClientWebSocket
     from .files import FileResource, FileResponse, path_join_safe
+    from .preconditions import conditional
     from .protocol.limits import Limits
     from .serializable import Serializable as Serializable
     from .serializable import SerializableEnum as SerializableEnum
@@ -180,6 +181,7 @@ __all__ = [
     "WebSocketRefused",
     "WebSocketRequest",
     "WebSocketSession",
+    "conditional",
     "delete",
     "get",
     "head",
@@ -223,6 +225,7 @@ _ON_FIRST_USE = {
     "WebSocketOpCode": "websockets",
     "WebSocketRequest": "websockets",
     "WebSocketSession": "websockets",
+    "conditional": "preconditions",
     "path_join_safe": "files",
 }
 

@@ -85,6 +85,7 @@ NAMES = [
     "WebSocketRefused",
     "WebSocketRequest",
     "WebSocketSession",
+    "conditional",
     "delete",
     "get",
     "head",
