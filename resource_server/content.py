@@ -1,6 +1,8 @@
-"""Content of responses: JSON, pieces of a stream, and the gzip coding (RFC 9110 §8.4.1.3)."""
+"""Content of responses: JSON, files, pieces of a stream, the gzip coding (RFC 9110 §8.4.1.3)."""
 
 from __future__ import annotations
+
+import os
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -159,3 +161,27 @@ class GzipPieces:
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
+
+
+def unchanged(before: os.stat_result, now: os.stat_result) -> bool:
+    """Tell whether what a file had before is still as it was.
+
+    One that has grown counts as such, as a log grows: what was there is taken to be there still.
+    """
+    return now.st_size > before.st_size or (
+        now.st_mtime_ns == before.st_mtime_ns and now.st_size == before.st_size
+    )
+
+
+if hasattr(os, "pread"):
+
+    def read_at(descriptor: int, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes of a file, from `offset` on; b"" only at its end."""
+        return os.pread(descriptor, length, offset)
+
+else:
+
+    def read_at(descriptor: int, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes of a file, from `offset` on; b"" only at its end."""
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)

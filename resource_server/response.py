@@ -24,7 +24,7 @@ from .headers import Headers, accepts, accepts_encoding, format_cookie, parse_li
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
     from typing import Any, BinaryIO, Self, TypeAlias
 
@@ -73,12 +73,14 @@ class Response:
 
     What the server reads:
     `status_code`; `body`, the whole content as bytes, or None when there is an `iterator` of pieces
-    or a `file` of which `content_length` bytes follow from its position; and `header_lines()`.
+    or a `file`, of which `content_length` bytes follow from its position, or, of a regular file,
+    `parts`: bytes as they are, and (offset, length) in it. And `header_lines()`.
     """
 
     body: bytes | None = b""
     iterator: Iterator[bytes] | None = None
     file: BinaryIO | None = None
+    parts: Sequence[bytes | tuple[int, int]] | None = None
     # What the connection goes on as after a 101 (RFC 9110 §15.2.2): here it passes through the
     # middlewares, which may put another response in its place.
     socket: object | None = None

@@ -333,6 +333,8 @@ class Connection(Exchange):
                 request, endpoint, lambda: self.finish(request, endpoint, response, started)
             )
         self._deliver(request, endpoint, response, started)
+        if self._file is not None and self._output is None and not self.broken:
+            return self._pump()
         return self._settle()
 
     def _hand_over(self, request: Request, endpoint: Endpoint, job: Callable[[], None]) -> bool:
@@ -415,7 +417,10 @@ class Connection(Exchange):
         return self._settle()
 
     def _pump(self) -> bool:
-        """Send the next piece of a file, which may be slow to read, or the application's object."""
+        """Send the next pieces of a file, which may be slow to read, or the application's object.
+
+        They are bounded, and who waits on a disk does not lead: one download starves nobody.
+        """
         self.state = WORKING
         self.loop.lay_down(None)
         self.pump()

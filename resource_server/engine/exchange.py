@@ -8,6 +8,7 @@ touches the socket and the protocol.
 from __future__ import annotations
 
 import logging
+import socket
 from time import perf_counter
 
 from ..errors import Disconnected, ExpectationFailed, HTTPError, InternalServerError
@@ -17,13 +18,13 @@ from ..response import Response, error_response, instance_of
 from .access import log_access, log_access_enabled
 from .body import CollectedBody, LiveBody
 from .defects import log_exception
+from .filecontent import FileContent
 from .wire import Wire
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
-    from typing import BinaryIO, Protocol
+    from typing import Protocol
 
     from ..request import Request
     from ..websockets import Route
@@ -57,14 +58,16 @@ log = logging.getLogger("resource_server")
 #: A response up to this size goes out in one piece with its head; a longer one is not copied for
 #: that.
 JOIN_SIZE = 65536
-#: Bytes read from a file for each time its socket is ready.
-FILE_PIECE = 262144
+#: Bytes of a file that are sent before others get their turn.
+FILE_TURN = 1048576
 #: Seconds of handler time, on average, beyond which a route is handed to a worker before it runs …
 HAND_OVER = 0.002
 #: … and below which it comes back. Between the two it stays where it is.
 TAKE_BACK = 0.0005
 #: How much the newest run counts in a route's average.
 _WEIGHT = 0.125
+# The head waits for the file that follows, for it to share a packet (Linux).
+_MORE = getattr(socket, "MSG_MORE", 0)
 #: In place of what an endpoint failed to give; made beforehand, as there may be no memory then.
 _FAILED = error_response(InternalServerError(), "text/plain")
 
@@ -125,7 +128,6 @@ class Exchange(Wire):
     __slots__ = (
         "_endpoint",
         "_file",
-        "_file_left",
         "_output",
         "_request",
         "_websocket",
@@ -147,8 +149,7 @@ class Exchange(Wire):
         self._endpoint: Endpoint | None = None
         # What is left of the response for the loop to send: bytes, and then a file.
         self._output: memoryview | None = None
-        self._file: BinaryIO | None = None
-        self._file_left = 0
+        self._file: FileContent | None = None
         # Opened by the request that is being answered.
         self._websocket: WebSocketConnection | None = None
 
@@ -223,6 +224,8 @@ class Exchange(Wire):
         self._request = self._endpoint = None
         try:
             self._deliver(request, endpoint, response, started)
+            if self._file is not None and self._output is None:
+                self.pump()
         except BaseException:  # noqa: BLE001 - whatever it was, the connection goes back
             self.broken = True
             log_exception("A response failed; this is a defect of resource_server.")
@@ -280,9 +283,11 @@ class Exchange(Wire):
                 _close(response)
                 self._send_some(head, b"")
             elif response.file is not None:
-                sent = self._file_left = response.content_length or 0
-                self._file, response.file = response.file, None
-                self._send_some(head, b"")
+                file, response.file = response.file, None
+                self._file = FileContent(file, response.content_length or 0, response.parts)
+                sent = self._file.left
+                with self._io:
+                    self._output = self._try_send(head, _MORE)
             else:
                 sent = self._stream(head, first, response)
         except OSError as error:
@@ -323,42 +328,64 @@ class Exchange(Wire):
             else:
                 self._output = memoryview(bytes(rest) + body)
 
-    def _try_send(self, data: bytes | memoryview) -> memoryview | None:
+    def _try_send(self, data: bytes | memoryview, flags: int = 0) -> memoryview | None:
         """Send what the socket takes now; return the rest.
 
+        :param flags: of a plain socket; TLS has none.
         :raises OSError: when the client has gone.
         """
+        sock = self.sock
         try:
-            taken = self.sock.send(data)
+            if flags and isinstance(sock, socket.socket):
+                taken = sock.send(data, flags)
+            else:
+                taken = sock.send(data)
         except BlockingIOError:
             taken = 0
         return memoryview(data)[taken:] if taken < len(data) else None
 
     def pump(self) -> None:
-        """Read the next piece of a file, and send what the socket takes of it; never raises.
+        """Send what the socket takes of a file, up to `FILE_TURN`; never raises.
 
-        A file that has become shorter than announced breaks the connection: that tells the client.
+        A file that has become shorter than announced, or another one, breaks the connection: that
+        tells the client.
         """
-        assert self._file is not None
+        content = self._file
+        assert content is not None
         try:
-            piece = self._file.read(min(FILE_PIECE, self._file_left))
-            self._file_left -= len(piece)
-            if not self._file_left:
-                self._file.close()
+            self._send_pieces(content)
+            if not content.left:
                 self._file = None
+                content.close()
                 self.http.finish()
-        except BaseException:  # noqa: BLE001 - the application's object may raise anything
-            log_exception("The file of a response could not be read.")
-            self.broken = True
-            return
-        try:
-            if not piece and self._file_left:
-                raise OSError("the file has shrunk")
-            with self._io:
-                self._output = self._try_send(piece)
         except OSError as error:
             log.debug("A response to %s was not finished: %s", self.client_address[0], error)
             self.broken = True
+        except BaseException:  # noqa: BLE001 - the application's object may raise anything
+            log_exception("The file of a response could not be read.")
+            self.broken = True
+
+    def _send_pieces(self, content: FileContent) -> None:
+        """Send pieces until the socket takes no more, the file ends, or it is the others' turn.
+
+        :raises UnreadableError: when the file cannot be read.
+        :raises OSError: when it is not what it was, or the client has gone.
+        """
+        sock = self.sock
+        end = max(0, content.left - FILE_TURN)
+        plain = isinstance(sock, socket.socket)
+        while content.left > end and self._output is None:
+            if plain:
+                # While the system reads the disk here, `abandon` waits for it: for one piece.
+                with self._io:
+                    sent = content.send(sock.fileno())
+                if sent == 0:
+                    return
+                if sent is not None:
+                    continue
+            piece = content.read()
+            with self._io:
+                self._output = self._try_send(piece)
 
     def open_websocket(self, request: Request, route: Route) -> WebSocketConnection:
         """Accept a request's opening handshake; the response that opens it has yet to be given.

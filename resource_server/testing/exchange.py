@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..engine.body import CollectedBody, LiveBody
+from ..engine.filecontent import FileChangedError, FileContent, UnreadableError
 from ..errors import (
     ContentTooLarge,
     Disconnected,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Statuses after which a server reads nothing more of its client: the request is in doubt.
 _UNTRUSTED = frozenset([400, 501])
-#: Bytes read from a file at once.
-_FILE_PIECE = 262_144
 
 
 class Exchange:
@@ -250,13 +249,14 @@ class Exchange:
 
     def _read_file(self, response: Response) -> Iterator[bytes]:
         assert response.file is not None
-        left = response.content_length or 0
-        while left:
-            piece = response.file.read(min(_FILE_PIECE, left))
-            if not piece:
-                raise Disconnected("The file has shrunk.")
-            left -= len(piece)
-            yield piece
+        content = FileContent(response.file, response.content_length or 0, response.parts)
+        while content.left:
+            try:
+                yield content.read()
+            except FileChangedError as error:
+                raise Disconnected("The file has shrunk, or was changed meanwhile.") from error
+            except UnreadableError as error:
+                raise error.__cause__ or error from None
 
     def _stream(self, response: Response, piece: bytes | None) -> Iterator[bytes]:
         http = self.http
