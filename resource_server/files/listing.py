@@ -9,10 +9,12 @@ from __future__ import annotations
 import heapq
 import os
 import re
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from html import escape
+from typing import NamedTuple
 from urllib.parse import quote
 
 #: Entries on one page; more are counted but not shown, so that a page stays some 200 KiB.
@@ -36,7 +38,8 @@ li a{display:flex;flex-wrap:wrap;align-items:baseline;gap:0 1rem;
 min-height:3rem;padding:.7rem .3rem;border-bottom:1px solid var(--line)}
 bdi{flex:1 1 16rem;text-align:left}
 li span,time{color:var(--soft);font-size:.85rem;font-variant-numeric:tabular-nums}
-p{color:var(--soft);padding:0 .3rem}
+p,nav{color:var(--soft);padding:0 .3rem}
+nav a{display:inline-block;padding:.6rem .4rem}
 """
 
 # Controls and noncharacters, which HTML does not allow in text.
@@ -60,8 +63,7 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One row: ``size`` in bytes, ``modified`` in seconds of Unix time."""
 
     name: str
@@ -80,86 +82,127 @@ def content_security_policy() -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def read_directory(
-    path: str, accept: Callable[[os.DirEntry[str]], bool]
-) -> tuple[list[Entry], int]:
-    """Return the first ``LISTING_LIMIT`` entries, directories first, and the number of the others.
+class Order(NamedTuple):
+    """How rows are sorted, directories first in any case: by "name", "size" or "time"."""
 
-    Only directories and regular files that ``accept`` takes are counted. Entries that vanish
-    meanwhile are left out. Raises OSError when the directory cannot be read.
+    by: str = "name"
+    descending: bool = False
+
+    @classmethod
+    def asked_for(cls, query: Mapping[str, str]) -> Order:
+        """Return the order that ``?sort=size&order=desc`` asks for; what is unknown is ignored."""
+        by = query.get("sort", "name")
+        return cls(by if by in _COLUMNS else "name", query.get("order") == "desc")
+
+    def query(self) -> str:
+        """Return the query that asks for it, "" for the order of a page that nobody has sorted."""
+        if self == Order():
+            return ""
+        return f"?sort={self.by}&order={'desc' if self.descending else 'asc'}"
+
+    def key(self, entry: Entry) -> tuple[bool, float, str, str]:
+        """Return what is compared; directories are first in both directions."""
+        number = 0.0
+        if self.by == "size":
+            number = entry.size
+        elif self.by == "time":
+            number = entry.modified
+        return entry.is_directory == self.descending, number, entry.name.casefold(), entry.name
+
+
+_COLUMNS = {"name": "Name", "size": "Size", "time": "Time"}
+
+
+def read_directory(
+    directory: int | str,
+    look: Callable[[os.DirEntry[str]], os.stat_result | None],
+    order: Order,
+) -> tuple[list[Entry], int]:
+    """Return the first ``LISTING_LIMIT`` entries in an order, and the number of the others.
+
+    ``directory`` is a path or a descriptor. Only entries of which ``look`` returns a state, that of
+    a directory or a regular file, are counted. Raises OSError when the directory cannot be read.
     """
     total = 0
 
-    def keys() -> Iterator[tuple[bool, str, str]]:
+    def entries() -> Iterator[Entry]:
         nonlocal total
-        with os.scandir(path) as found:
-            for entry in found:
-                if not accept(entry):
-                    continue
-                is_directory = _is_directory(entry)
-                if is_directory is not None:
+        with os.scandir(directory) as found:
+            for each in found:
+                status = look(each)
+                if status is not None:
                     total += 1
-                    yield not is_directory, entry.name.casefold(), entry.name
+                    is_directory = stat.S_ISDIR(status.st_mode)
+                    size = 0 if is_directory else status.st_size
+                    yield Entry(each.name, is_directory, size, status.st_mtime)
 
-    first = heapq.nsmallest(LISTING_LIMIT, keys())
-    entries = []
-    for is_file, _, name in first:
-        try:
-            status = os.stat(os.path.join(path, name))
-        except OSError:
-            continue
-        entries.append(Entry(name, not is_file, status.st_size, status.st_mtime))
-    return entries, total - len(first)
+    choose = heapq.nlargest if order.descending else heapq.nsmallest
+    first = choose(LISTING_LIMIT, entries(), key=order.key)
+    return first, total - len(first)
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool | None:
-    """Return True for a directory, False for a regular file, None for anything else."""
-    try:
-        if entry.is_dir():
-            return True
-        return False if entry.is_file() else None
-    except OSError:
-        return None
-
-
-def render_listing(components: Sequence[str], entries: Sequence[Entry], more: int = 0) -> str:
+def render_listing(
+    components: Sequence[str], entries: Sequence[Entry], more: int = 0, order: Order | None = None
+) -> str:
     """Return the HTML of a directory.
 
     ``components`` are the names from the root of the resource down to this directory; the links
     are relative, so the page must be served under a path that ends with a slash. ``more`` is the
-    number of entries that are not shown.
+    number of entries that are not shown. ``order``, which the entries are in, is kept by the links
+    to other directories.
     """
-    rows = [_row(entry) for entry in entries]
+    order = order or Order()
+    query = escape(order.query())
+    rows = [_row(entry, query) for entry in entries]
     if components:
-        rows.insert(0, '<li><a href="../"><bdi>Parent directory</bdi></a></li>')
+        rows.insert(0, f'<li><a href="../{query}"><bdi>Parent directory</bdi></a></li>')
     body = "<ul>\n{}\n</ul>".format("\n".join(rows)) if rows else ""
-    if not entries:
+    if entries:
+        body = f"{_sorting(order)}\n{body}"
+    else:
         body += "<p>Nothing to see here.</p>"
     if more:
         body += f"<p>… and {more:,} more. A page shows at most {LISTING_LIMIT:,}.</p>"
     return _PAGE.format(
         title="Index of /" + "".join(f"{_text(name)}/" for name in components),
         style=_STYLE,
-        crumbs=_crumbs(components),
+        crumbs=_crumbs(components, query),
         rows=body,
     )
 
 
-def _crumbs(components: Sequence[str]) -> str:
+def _sorting(order: Order) -> str:
+    """Return the links that sort the page: by another column, or the same in the other direction.
+
+    A name is looked for from A on; of sizes and times the greatest are asked for first.
+    """
+    links = []
+    for by, title in _COLUMNS.items():
+        current = by == order.by
+        descending = not order.descending if current else by != "name"
+        link = Order(by, descending)
+        arrow = " ↓" if order.descending else " ↑"
+        href = escape(link.query() or "./")
+        links.append(f'<a href="{href}">{title}{arrow if current else ""}</a>')
+    return "<nav>Sort by {}</nav>".format(" ".join(links))
+
+
+def _crumbs(components: Sequence[str], query: str) -> str:
     names = ["Files", *components]
     depth = len(components)
     crumbs = [
-        f'<a href="{"../" * (depth - level)}"><bdi>{_text(name)}</bdi></a>'
+        f'<a href="{"../" * (depth - level)}{query}"><bdi>{_text(name)}</bdi></a>'
         for level, name in enumerate(names[:-1])
     ]
     crumbs.append(f'<span aria-current="page"><bdi>{_text(names[-1])}</bdi></span>')
     return "/".join(crumbs)
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: Entry, query: str) -> str:
     # "./" keeps a name such as "javascript:x" from being read as a scheme (RFC 3986 §4.2).
+    end = f"/{query}" if entry.is_directory else ""
+    href = "./" + quote(os.fsencode(entry.name), safe="") + end
     slash = "/" if entry.is_directory else ""
-    href = "./" + quote(os.fsencode(entry.name), safe="") + slash
     size = "" if entry.is_directory else f"<span>{format_size(entry.size)}</span>"
     return (
         f'<li><a href="{href}"><bdi>{_text(entry.name)}{slash}</bdi>'
@@ -168,8 +211,6 @@ def _row(entry: Entry) -> str:
 
 
 def _text(name: str) -> str:
-    from html import escape
-
     readable = os.fsencode(name).decode("utf-8", "replace")
     return escape(_UNPRINTABLE.sub("\ufffd", readable))
 

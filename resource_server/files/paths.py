@@ -6,6 +6,10 @@ import os
 import re
 import stat
 
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 #: Longest single name, in characters: no file system of a desktop system takes more than 255 units.
 MAX_NAME_LENGTH = 255
 #: Longest relative path, in characters: PATH_MAX of Linux; bounds the work one name can cause.
@@ -123,6 +127,6 @@ def _is_resolved(root: str, path: str) -> bool:
 HIDDEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]*\\.")
 
 
-def has_hidden(components: list[str]) -> bool:
+def has_hidden(components: Sequence[str]) -> bool:
     """Tell whether one of the names begins with a dot."""
     return any(map(HIDDEN.match, components))

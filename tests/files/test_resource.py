@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urljoin
 import pytest
 from hypothesis import strategies as st
 
-from resource_server.files import FileResource, resource
+from resource_server.files import FileResource, opening
 from resource_server.files import response as response_module
 from resource_server.files.response import SMALL_FILE
 from resource_server.request import Request
@@ -196,7 +196,7 @@ class TestHead:
         def read(*_: object) -> bytes:
             raise AssertionError("read")
 
-        monkeypatch.setattr(response_module, "_read", read)
+        monkeypatch.setattr(response_module, "read_at", read)
         with closing(ask(router, target, "HEAD")) as response:
             assert response.status_code == 200
             assert response.header_lines() == fields
@@ -225,10 +225,12 @@ def test_link_inside_the_root_is_served_with_the_type_of_its_own_name(site: Path
     assert header(response, "content-type") == "text/plain; charset=utf-8"
 
 
+@pytest.mark.parametrize("walks", [True, False])
 def test_link_put_in_place_of_a_resolved_file_is_not_followed(
-    site: Path, monkeypatch: pytest.MonkeyPatch
+    site: Path, monkeypatch: pytest.MonkeyPatch, walks: bool
 ) -> None:
-    monkeypatch.setattr(resource, "path_join_safe", os.path.join)
+    monkeypatch.setattr(opening, "WALKS", walks and opening.WALKS)
+    monkeypatch.setattr(opening, "path_join_safe", os.path.join)
     assert ask(serve(site), "/out").status_code == 404
 
 
@@ -264,7 +266,7 @@ def test_file_that_vanishes_between_two_looks_is_missing(
 def test_short_name_of_a_hidden_file_is_hidden_on_windows(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resource, "WINDOWS", True)
+    monkeypatch.setattr(opening, "WALKS", False)
     (site / "GIT~1").symlink_to(".git")
     router = serve(site, listing=True)
     assert ask(router, "/GIT~1/config").status_code == 404
@@ -354,6 +356,10 @@ class TestListing:
         with monkeypatch.context() as patch:
             patch.setattr(os, "scandir", failing(errno.EACCES))
             assert ask(router, "/empty/").status_code == 404
+        monkeypatch.setattr(os, "open", failing(errno.EACCES))
+        assert ask(router, "/empty").status_code == 404
+        monkeypatch.setattr(opening, "WALKS", False)
+        assert ask(router, "/empty").status_code == 301
         monkeypatch.setattr(os, "access", lambda *_: False)
         assert ask(router, "/empty").status_code == 404
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from resource_server.errors import NotFound
-from resource_server.files import FileResponse
-from resource_server.files import response as response_module
+from resource_server.errors import NotFound, ServiceUnavailable
+from resource_server.files import FileResponse, representation
 from resource_server.files.response import SMALL_FILE
 from resource_server.headers import parse_date
 from resource_server.response import Response
@@ -99,7 +98,7 @@ class TestFileResponse:
             raise ValueError("year is out of range")
 
         (tmp_path / "a").touch()
-        monkeypatch.setattr(response_module, "format_date", beyond)
+        monkeypatch.setattr(representation, "format_date", beyond)
         assert header(FileResponse(tmp_path / "a"), "last-modified") is None
 
     def test_content_type_as_given(self, tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ class TestFileResponse:
             FileResponse(tmp_path / "a", content_type="text/plain\r\nX: y")
         assert lowest_free_descriptor() == before
 
-    def test_file_that_grows_while_it_is_read_is_cut(
+    def test_file_that_grows_all_the_time_is_as_long_as_its_tag_says(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         look = os.fstat
@@ -191,18 +190,28 @@ class TestFileResponse:
 
         (tmp_path / "a").write_text("content")
         monkeypatch.setattr(os, "fstat", grown)
-        assert FileResponse(tmp_path / "a").body == b"content"
+        response = FileResponse(tmp_path / "a")
+        assert response.body == b"content" + b"more" * 2
+        assert f"-{len(response.body):x}-" in (header(response, "etag") or "")
 
-    def test_file_that_shrinks_while_it_is_read_is_as_long_as_what_was_read(
+    def test_file_that_is_changed_while_it_is_read_is_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         look = os.fstat
+        changes = [b"con", b"CONTENT", b"else"]
 
-        def shrunk(descriptor: int) -> os.stat_result:
+        def changed(descriptor: int) -> os.stat_result:
             status = look(descriptor)
-            os.truncate(tmp_path / "a", 3)
+            if changes:
+                (tmp_path / "a").write_bytes(changes.pop(0))
+            os.utime(tmp_path / "a", (0, len(changes)))
             return status
 
         (tmp_path / "a").write_text("content")
-        monkeypatch.setattr(os, "fstat", shrunk)
-        assert FileResponse(tmp_path / "a").body == b"con"
+        monkeypatch.setattr(os, "fstat", changed)
+        with pytest.raises(ServiceUnavailable):
+            FileResponse(tmp_path / "a")
+        response = FileResponse(tmp_path / "a")
+        assert response.body == b"else"
+        monkeypatch.undo()
+        assert header(response, "etag") == header(FileResponse(tmp_path / "a"), "etag")
