@@ -13,20 +13,38 @@ from __future__ import annotations
 import re
 from io import BytesIO
 
-from .errors import BadRequest, FieldError, UnsupportedMediaType
+from .charsets import CHARSETS
+from .errors import BadRequest, ContentTooLarge, FieldError, UnsupportedMediaType
 from .headers import Headers, parse_cookies, parse_list, parse_parameters
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import SimpleNamespace
     from typing import IO, Any, Protocol, Self
 
+    from .forms.form import Form
+    from .forms.parts import Parts
     from .headers import HeadersLike
     from .websockets import Connection, Route
 
+    class Closable(Protocol):
+        """What is let go of when a request has been answered."""
+
+        def close(self) -> object:
+            """Let go of it; more than once does nothing more."""
+
     class Exchange(Protocol):
         """What the engine lets a request ask of its connection; any thread may call it."""
+
+        def keep(self, resource: Closable, /) -> None:
+            """Close something when the request has been answered, or its client has left."""
+
+        def temporary_file(self) -> IO[bytes]:
+            """Return a new file for what is too large for memory, which is removed as `keep` has it.
+
+            Raises OSError when the system has none.
+            """
 
         def disconnected(self) -> bool:
             """Tell whether the client has left."""
@@ -43,6 +61,12 @@ if TYPE_CHECKING:
 
 # A query or form with more pairs is an attack on the dictionary, not a form.
 MAX_PARAMETERS = 1000
+# Parts of a form, by the same reason.
+MAX_PARTS = 1000
+# All fields of a form that are no files stay in memory: 1 MiB is a long text.
+MAX_FIELD_BYTES = 1_048_576
+# The header section of a part: a name and a file name of 255 characters each, escaped, and a type.
+MAX_PART_HEADER_BYTES = 8192
 # More digits than the length of anything that can be stored.
 MAX_LENGTH_DIGITS = 19
 
@@ -58,18 +82,8 @@ _is_authority = re.compile(
 # What quoting leaves alone in a target made by hand: all that RFC 3986 §2.2 reserves, and escapes.
 _TARGET_CHARACTERS = "/?:@!$&'()*+,;=[]~%"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# The encodings that a client may name. Python has many more, some slow, some no character sets,
-# and it remembers each unknown name it is asked for, which a client could use to fill the memory.
-_CHARSET_NAMES = """
-utf-8 utf8 utf-16 utf-16le utf-16be utf-32 utf-32le utf-32be us-ascii ascii latin1
-iso-8859-1 iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7 iso-8859-8
-iso-8859-9 iso-8859-10 iso-8859-11 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16
-windows-1250 windows-1251 windows-1252 windows-1253 windows-1254 windows-1255 windows-1256
-windows-1257 windows-1258 koi8-r koi8-u macintosh
-big5 euc-jp euc-kr gb18030 gb2312 gbk iso-2022-jp iso-2022-kr shift_jis
-"""
-CHARSETS = frozenset(_CHARSET_NAMES.split())
-
+_MULTIPART = "multipart/form-data"
+_URLENCODED = "application/x-www-form-urlencoded"
 _message_codecs: dict[str, Callable[[bytes], object]] = {}
 
 
@@ -106,11 +120,17 @@ def parse_query(text: str) -> dict[str, list[str]]:
     ``&`` alone separates pairs, ``+`` is a space, blank values are kept. Raises BadRequest for
     malformed escapes and for more than `MAX_PARAMETERS` pairs.
     """
-    pairs: dict[str, list[str]] = {}
+    parameters: dict[str, list[str]] = {}
     if not text:
-        return pairs
+        return parameters
     if text.count("&") >= MAX_PARAMETERS:
         raise BadRequest(f"more than {MAX_PARAMETERS} parameters")
+    for name, value in _pairs(text):
+        parameters.setdefault(name, []).append(value)
+    return parameters
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
     for pair in text.split("&"):
         if not pair:
             continue
@@ -118,8 +138,7 @@ def parse_query(text: str) -> dict[str, list[str]]:
         if "+" in pair or "%" in pair:
             name = percent_decode(name.replace("+", " "))
             value = percent_decode(value.replace("+", " "))
-        pairs.setdefault(name, []).append(value)
-    return pairs
+        yield name, value
 
 
 class Request:
@@ -168,7 +187,7 @@ class Request:
 
     _content: bytes
     _fields: bytes
-    _form: dict[str, list[str]]
+    _form: Form
     _json: Any
     _message: Any
     charset: str
@@ -295,12 +314,72 @@ class Request:
         """
         return self._json
 
-    def form(self) -> dict[str, list[str]]:
-        """Return the values of each name of an ``application/x-www-form-urlencoded`` body.
+    def form(
+        self,
+        *,
+        max_parts: int = MAX_PARTS,
+        max_field_bytes: int = MAX_FIELD_BYTES,
+        max_header_bytes: int = MAX_PART_HEADER_BYTES,
+        max_bytes: int | None = None,
+    ) -> Form:
+        """Return the fields and files of a form; it is read once, and the same each time.
 
-        Raises UnsupportedMediaType for another type, BadRequest for a malformed form.
+        The result is a dict: the values of each field, in order, by its name. ``form.files`` has
+        the same for files (``multipart/form-data``), each an UploadedFile that lasts until the
+        request has been answered.
+
+        The bounds: fields and files; bytes of all names and fields that are no files; bytes before
+        the content of one part; bytes altogether, None for as many as the route takes.
+
+        Raises UnsupportedMediaType for a body of another type, BadRequest for a malformed form,
+        ContentTooLarge beyond a bound.
         """
-        return self._form
+        form = getattr(self, "_form", None)
+        if form is None:
+            if self.content_type == _MULTIPART:
+                form = _multipart_form(
+                    self.parts(
+                        max_parts=max_parts, max_header_bytes=max_header_bytes, max_bytes=max_bytes
+                    ),
+                    self,
+                    max_field_bytes,
+                )
+            elif self.content_type == _URLENCODED:
+                most = max_field_bytes if max_bytes is None else min(max_field_bytes, max_bytes)
+                form = _urlencoded_form(self, max_parts, most)
+            else:
+                raise UnsupportedMediaType(f"expected a form: {_MULTIPART} or {_URLENCODED}")
+            self._form = form
+        return form
+
+    def parts(
+        self,
+        *,
+        max_parts: int = MAX_PARTS,
+        max_header_bytes: int = MAX_PART_HEADER_BYTES,
+        max_bytes: int | None = None,
+    ) -> Parts:
+        """Return the parts of a ``multipart/form-data`` body, one after the other as they are read.
+
+        Nothing is stored, so with ``stream=True`` files of any size go through::
+
+            for part in request.parts():
+                for piece in part: ...
+
+        The bounds are those of `form`. Raises UnsupportedMediaType for a body of another type; then,
+        while it is read, as `form`, and what reading `body` raises.
+        """
+        from .forms.parts import Parts
+
+        if self.content_type != _MULTIPART:
+            raise UnsupportedMediaType(f"expected a form: {_MULTIPART}")
+        return Parts(
+            _source(self),
+            self.headers["content-type"],
+            max_parts=max_parts,
+            max_header_bytes=max_header_bytes,
+            max_bytes=max_bytes,
+        )
 
     def message(self) -> Any:
         """Return the body decoded by the codec of its type (see `register_message_codec`).
@@ -467,15 +546,62 @@ def _place_in_json(error: ValueError) -> str:
     return f": {error}"
 
 
-def _parsed_form(request: Request) -> dict[str, list[str]]:
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise UnsupportedMediaType("expected a body of type application/x-www-form-urlencoded")
+def _source(request: Request) -> IO[bytes]:
+    """Return the body as a file, also where it has been read already."""
+    try:
+        # Not by the attribute, which would read it now.
+        return BytesIO(object.__getattribute__(request, "_content"))
+    except AttributeError:
+        return request.stream
+
+
+def _multipart_form(parts: Parts, request: Request, max_field_bytes: int) -> Form:
+    """Return the form; its files stay in a body that is stored already, else they are spooled."""
+    from .forms.form import read_multipart
+    from .forms.upload import Spool, Store
+
+    stream = parts.stream
+    if stream.seekable():
+        start = stream.tell()
+        try:
+            return read_multipart(parts, Store(stream, start), max_field_bytes)
+        finally:
+            stream.seek(start)
+    exchange = request.exchange
+    spool = Spool(_temporary_file if exchange is None else exchange.temporary_file)
+    try:
+        return read_multipart(parts, spool, max_field_bytes)
+    except BaseException:
+        spool.close()
+        raise
+
+
+def _temporary_file() -> IO[bytes]:
+    import tempfile
+
+    return tempfile.TemporaryFile()
+
+
+def _urlencoded_form(request: Request, max_pairs: int, max_bytes: int) -> Form:
+    from .forms.form import Form
+
+    stream = _source(request)
+    content = b""
+    while piece := stream.read(max_bytes + 1 - len(content)):
+        content += piece
+    if stream is request.stream:
+        # Read once, whoever asks.
+        request._content = content
+    if len(content) > max_bytes:
+        raise ContentTooLarge(f"The form is longer than {max_bytes} bytes.")
     try:
         # The form's encoding is UTF-8 whatever its type says (WHATWG URL §5.1).
-        text = request.body().decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadRequest("the form is not UTF-8") from error
-    return parse_query(text)
+    if text.count("&") >= max_pairs:
+        raise ContentTooLarge(f"The form has more than {max_pairs} fields.")
+    return Form(_pairs(text))
 
 
 def _decoded_message(request: Request) -> object:
@@ -490,7 +616,6 @@ def _decoded_message(request: Request) -> object:
 
 _COMPUTED: dict[str, Callable[[Request], object]] = {
     "_content": lambda request: request.stream.read(),
-    "_form": _parsed_form,
     "_json": _parsed_json,
     "_message": _decoded_message,
     "charset": _charset,
