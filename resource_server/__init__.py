@@ -96,6 +96,9 @@ if TYPE_CHECKING:
     from .client.websocket import ClientWebSocket
     from .files import FileResource, FileResponse, path_join_safe
     from .preconditions import conditional
+    from .forms.form import Form
+    from .forms.upload import UploadedFile
+    from .progress import UploadProgress
     from .protocol.limits import Limits
     from .serializable import Serializable as Serializable
     from .serializable import SerializableEnum as SerializableEnum
@@ -123,6 +126,7 @@ __all__ = [
     "FileResource",
     "FileResponse",
     "Forbidden",
+    "Form",
     "GatewayTimeout",
     "Gone",
     "HTMLResponse",
@@ -175,6 +179,8 @@ __all__ = [
     "UnprocessableContent",
     "UnsupportedMediaType",
     "UpgradeRequired",
+    "UploadProgress",
+    "UploadedFile",
     "WebSocketClosed",
     "WebSocketGroup",
     "WebSocketOpCode",
@@ -215,11 +221,14 @@ _ON_FIRST_USE = {
     "TooManyRedirects": "client",
     "FileResource": "files",
     "FileResponse": "files",
+    "Form": "forms.form",
     "Limits": "protocol.limits",
     # Not in __all__: "import *" shall work without the extra that they need.
     "Serializable": "serializable",
     "SerializableEnum": "serializable",
     "SerializableError": "serializable",
+    "UploadProgress": "progress",
+    "UploadedFile": "forms.upload",
     "WebSocketGroup": "websockets",
     "WebSocketRefused": "client.upgrade",
     "WebSocketOpCode": "websockets",

@@ -14,12 +14,13 @@ import re
 from io import BytesIO
 
 from .charsets import CHARSETS
-from .errors import BadRequest, ContentTooLarge, FieldError, UnsupportedMediaType
+from .errors import BadRequest, FieldError, HTTPError, UnsupportedMediaType
 from .headers import Headers, parse_cookies, parse_list, parse_parameters
+from .query import MAX_PARAMETERS, parse_query, percent_decode
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import SimpleNamespace
     from typing import IO, Any, Protocol, Self
 
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
         def close(self) -> object:
             """Let go of it; more than once does nothing more."""
 
+    class Incoming(Protocol):
+        """A body as it is received, for any thread to look at."""
+
+        size: int
+        complete: bool
+
     class Exchange(Protocol):
         """What the engine lets a request ask of its connection; any thread may call it."""
 
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
             """Close something when the request has been answered, or its client has left."""
 
         def temporary_file(self) -> IO[bytes]:
-            """Return a new file for what is too large for memory, which is removed as `keep` has it.
+            """Return a new file for what is too large for memory; it is removed as `keep` has it.
 
             Raises OSError when the system has none.
             """
@@ -59,10 +66,8 @@ if TYPE_CHECKING:
             """
 
 
-# A query or form with more pairs is an attack on the dictionary, not a form.
-MAX_PARAMETERS = 1000
-# Parts of a form, by the same reason.
-MAX_PARTS = 1000
+# Parts of a form, of whatever kind.
+MAX_PARTS = MAX_PARAMETERS
 # All fields of a form that are no files stay in memory: 1 MiB is a long text.
 MAX_FIELD_BYTES = 1_048_576
 # The header section of a part: a name and a file name of 255 characters each, escaped, and a type.
@@ -70,10 +75,6 @@ MAX_PART_HEADER_BYTES = 8192
 # More digits than the length of anything that can be stored.
 MAX_LENGTH_DIGITS = 19
 
-# All escapes that stand together at once: one by one, a body of them would become a list of bytes
-# objects 80 times its size. Possessive, as the engine keeps a note of each escape otherwise.
-_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})++")
-_find_bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 # RFC 3986 §3.2.2 host (a name, an IPv4 address, or an IP literal) and §3.2.3 port.
 _is_authority = re.compile(
     r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?"
@@ -93,52 +94,6 @@ def register_message_codec(content_type: str, decode: Callable[[bytes], object])
     `decode` takes the whole body and raises ValueError for one that is malformed.
     """
     _message_codecs[content_type.lower()] = decode
-
-
-def _decoded_escapes(match: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(match[0].replace(b"%", b"").decode("ascii"))
-
-
-def percent_decode(text: str) -> str:
-    """Return a component of a URI with its escapes decoded as UTF-8 (RFC 3986 §2.1, §2.5).
-
-    Raises BadRequest for a ``%`` without two hexadecimal digits and for what is not UTF-8.
-    """
-    if "%" not in text:
-        return text
-    if _find_bad_escape(text):
-        raise BadRequest("malformed percent-encoding")
-    try:
-        return _ESCAPES.sub(_decoded_escapes, text.encode()).decode()
-    except UnicodeDecodeError as error:
-        raise BadRequest("percent-encoded text is not UTF-8") from error
-
-
-def parse_query(text: str) -> dict[str, list[str]]:
-    """Return the pairs of a query or form (WHATWG URL §5.1): the values of each name, in order.
-
-    ``&`` alone separates pairs, ``+`` is a space, blank values are kept. Raises BadRequest for
-    malformed escapes and for more than `MAX_PARAMETERS` pairs.
-    """
-    parameters: dict[str, list[str]] = {}
-    if not text:
-        return parameters
-    if text.count("&") >= MAX_PARAMETERS:
-        raise BadRequest(f"more than {MAX_PARAMETERS} parameters")
-    for name, value in _pairs(text):
-        parameters.setdefault(name, []).append(value)
-    return parameters
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for pair in text.split("&"):
-        if not pair:
-            continue
-        name, _, value = pair.partition("=")
-        if "+" in pair or "%" in pair:
-            name = percent_decode(name.replace("+", " "))
-            value = percent_decode(value.replace("+", " "))
-        yield name, value
 
 
 class Request:
@@ -166,6 +121,7 @@ class Request:
         "headers": "the header fields",
         "host": "the authority that the client asks, as sent: 'name' or 'name:port', or ''",
         "http_version": "'1.0' or '1.1'",
+        "incoming": "what has been received of the body, set by the engine, or None",
         "matches": "what the wildcards of the route matched, by name",
         "method": "the method, as sent",
         "params": "the decoded query: the values of each name",
@@ -187,7 +143,7 @@ class Request:
 
     _content: bytes
     _fields: bytes
-    _form: Form
+    _form: Form | HTTPError
     _json: Any
     _message: Any
     charset: str
@@ -199,6 +155,7 @@ class Request:
     fragment: str
     headers: Headers
     host: str
+    incoming: Incoming | None
     http_version: str
     matches: dict[str, Any]
     method: str
@@ -336,21 +293,32 @@ class Request:
         """
         form = getattr(self, "_form", None)
         if form is None:
-            if self.content_type == _MULTIPART:
-                form = _multipart_form(
-                    self.parts(
-                        max_parts=max_parts, max_header_bytes=max_header_bytes, max_bytes=max_bytes
-                    ),
-                    self,
-                    max_field_bytes,
-                )
-            elif self.content_type == _URLENCODED:
-                most = max_field_bytes if max_bytes is None else min(max_field_bytes, max_bytes)
-                form = _urlencoded_form(self, max_parts, most)
-            else:
-                raise UnsupportedMediaType(f"expected a form: {_MULTIPART} or {_URLENCODED}")
+            try:
+                form = self._read_form(max_parts, max_field_bytes, max_header_bytes, max_bytes)
+            except HTTPError as error:
+                # What has been read of a body is gone: another try would begin in its middle.
+                form = error
             self._form = form
+        if isinstance(form, HTTPError):
+            raise form
         return form
+
+    def _read_form(
+        self, max_parts: int, max_field_bytes: int, max_header_bytes: int, max_bytes: int | None
+    ) -> Form:
+        from .forms.reading import read_pairs, read_parts
+
+        if self.content_type == _MULTIPART:
+            parts = self.parts(
+                max_parts=max_parts, max_header_bytes=max_header_bytes, max_bytes=max_bytes
+            )
+            return read_parts(parts, self.exchange, max_field_bytes)
+        if self.content_type == _URLENCODED:
+            most = max_field_bytes if max_bytes is None else min(max_field_bytes, max_bytes)
+            # Whoever asks for the body gets what has been read of it.
+            self._content, form = read_pairs(_source(self), max_parts, most)
+            return form
+        raise UnsupportedMediaType(f"expected a form: {_MULTIPART} or {_URLENCODED}")
 
     def parts(
         self,
@@ -366,7 +334,7 @@ class Request:
             for part in request.parts():
                 for piece in part: ...
 
-        The bounds are those of `form`. Raises UnsupportedMediaType for a body of another type; then,
+        The bounds are those of `form`. Raises UnsupportedMediaType for a body of another type;
         while it is read, as `form`, and what reading `body` raises.
         """
         from .forms.parts import Parts
@@ -555,55 +523,6 @@ def _source(request: Request) -> IO[bytes]:
         return request.stream
 
 
-def _multipart_form(parts: Parts, request: Request, max_field_bytes: int) -> Form:
-    """Return the form; its files stay in a body that is stored already, else they are spooled."""
-    from .forms.form import read_multipart
-    from .forms.upload import Spool, Store
-
-    stream = parts.stream
-    if stream.seekable():
-        start = stream.tell()
-        try:
-            return read_multipart(parts, Store(stream, start), max_field_bytes)
-        finally:
-            stream.seek(start)
-    exchange = request.exchange
-    spool = Spool(_temporary_file if exchange is None else exchange.temporary_file)
-    try:
-        return read_multipart(parts, spool, max_field_bytes)
-    except BaseException:
-        spool.close()
-        raise
-
-
-def _temporary_file() -> IO[bytes]:
-    import tempfile
-
-    return tempfile.TemporaryFile()
-
-
-def _urlencoded_form(request: Request, max_pairs: int, max_bytes: int) -> Form:
-    from .forms.form import Form
-
-    stream = _source(request)
-    content = b""
-    while piece := stream.read(max_bytes + 1 - len(content)):
-        content += piece
-    if stream is request.stream:
-        # Read once, whoever asks.
-        request._content = content
-    if len(content) > max_bytes:
-        raise ContentTooLarge(f"The form is longer than {max_bytes} bytes.")
-    try:
-        # The form's encoding is UTF-8 whatever its type says (WHATWG URL §5.1).
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRequest("the form is not UTF-8") from error
-    if text.count("&") >= max_pairs:
-        raise ContentTooLarge(f"The form has more than {max_pairs} fields.")
-    return Form(_pairs(text))
-
-
 def _decoded_message(request: Request) -> object:
     decode = _message_codecs.get(request.content_type)
     if decode is None:
@@ -628,6 +547,7 @@ _COMPUTED: dict[str, Callable[[Request], object]] = {
     "fragment": lambda _: "",
     "headers": lambda request: Headers.parse(request._fields),
     "host": _host,
+    "incoming": lambda _: None,
     "http_version": lambda request: f"{request.version // 10}.{request.version % 10}",
     "matches": lambda _: {},
     "params": _params,

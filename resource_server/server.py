@@ -55,6 +55,9 @@ class HTTPServer:
         each request is handed to a worker.
     :param loops: how many threads read requests, each those of its own connections. By default it
         is one, and where the interpreter has no GIL one for each core.
+    :param spool_directory: where bodies and files of forms go that are too long for memory, until
+        their request has been answered; by default the system's directory for temporary files,
+        which may be a small disk in memory.
     :raises ValueError: for one of ``privkey`` and ``cert`` without the other, or with ``tls``; for
         ``threads``, ``max_connections`` or ``loops`` below 1.
 
@@ -81,6 +84,7 @@ class HTTPServer:
         backlog: int = 1024,
         inline: bool = True,
         loops: int | None = None,
+        spool_directory: Path | None = None,
     ) -> None:
         if (privkey is None) != (cert is None):
             raise ValueError("privkey and cert go together: give both or neither")
@@ -100,6 +104,7 @@ class HTTPServer:
             **counts,
             "backlog": backlog,
             "inline": inline,
+            "spool_directory": spool_directory,
         }
         # Guards _engine; held while it starts, never while it is waited for.
         # A signal handler may call `stop` in the middle of `start`.
@@ -129,7 +134,7 @@ class HTTPServer:
 
         :raises OSError: naming the address that cannot be had, or the key or certificate that
             cannot be used; nothing is left behind then. Also if it was given a socket, which an
-            earlier stop has closed.
+            earlier stop has closed; or ``spool_directory`` is no directory.
         :raises TypeError: if ``addr`` is no address.
         :raises RuntimeError: if it is running.
         """

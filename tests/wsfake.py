@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from resource_server.errors import WebSocketClosed
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resource_server.headers import Headers
-    from resource_server.request import Request
+    from resource_server.request import Closable, Request
     from resource_server.websockets import (
         Message,
         Outgoing,
@@ -95,6 +95,12 @@ class FakeExchange:
 
     def send_interim(self, status_code: int, headers: Headers) -> None:
         raise AssertionError("nobody sends an interim response here")
+
+    def keep(self, resource: Closable) -> None:
+        raise AssertionError("nobody keeps anything here")
+
+    def temporary_file(self) -> IO[bytes]:
+        raise AssertionError("nobody stores anything here")
 
     def open_websocket(self, request: Request, route: Route) -> FakeConnection:
         self.opened.append((request, route))

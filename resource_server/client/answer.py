@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..charsets import CHARSETS
 from ..errors import HTTPError, error_class
 from ..headers import Headers, parse_parameters
 from ..nesting import json_is_too_deep
-from ..request import CHARSETS
 from ..response import SERIALIZABLE, ErrorResponse, JsonResponse, Response, SerializableResponse
 from .errors import ClientError, ProtocolError, TimeoutError  # noqa: A004
 

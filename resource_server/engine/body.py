@@ -13,58 +13,78 @@ if TYPE_CHECKING:
 
     from ..request import Request
     from .exchange import Exchange
+    from .storage import Storage
 
 
 class CollectedBody:
     """A body gathered by the loop: in memory while it is small, then in a temporary file.
 
-    :param memory: bytes kept in memory.
+    It belongs to the owner of its connection; only ``size`` and ``complete`` may be read by others.
+
+    :param storage: where it is kept.
     :param limit: bytes taken at all.
     :param started: when the body began, ``time.monotonic`` seconds.
     """
 
-    __slots__ = ("_file", "_limit", "_memory", "size", "started")
+    __slots__ = ("_file", "_limit", "_spilled", "_storage", "_taken", "complete", "size", "started")
 
-    def __init__(self, memory: int, limit: int, started: float) -> None:
-        self._memory = memory
+    def __init__(self, storage: Storage, limit: int, started: float) -> None:
+        self._storage = storage
         self._limit = limit
         self._file: IO[bytes] = io.BytesIO()
+        self._spilled = False
+        # Of the storage's memory.
+        self._taken = 0
         #: bytes received
         self.size = 0
+        #: whether all of it has been received
+        self.complete = False
         self.started = started
 
     def write(self, piece: bytes) -> None:
         """Add a piece.
 
         :raises ContentTooLarge: beyond the limit.
+        :raises ServiceUnavailable: when there is no room for it.
         :raises OSError: when the disk does not take it.
         """
-        before = self.size
-        self.size += len(piece)
+        size = len(piece)
+        self.size += size
         if self.size > self._limit:
             raise ContentTooLarge(f"The body is longer than {self._limit} bytes.")
-        if before <= self._memory < self.size:
-            self._spill()
+        if size and not self._spilled:
+            if self.size <= self._storage.each and self._storage.take_memory(size):
+                self._taken += size
+            else:
+                self._spill()
         self._file.write(piece)
 
     def _spill(self) -> None:
-        # Imported here: it takes long, and most servers never need it.
-        import tempfile
-
         memory = self._file
         assert isinstance(memory, io.BytesIO)
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - see close
+        self._file = self._storage.take_file()
+        self._spilled = True
         self._file.write(memory.getbuffer())
+        self._give_memory()
+
+    def _give_memory(self) -> None:
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._storage.give_memory(taken)
 
     def open(self) -> IO[bytes]:
-        """The whole body as a file at its beginning."""
+        """The whole body, with nothing more to come, as a file at its beginning."""
+        self.complete = True
         self._file.seek(0)
         return self._file
 
     def close(self) -> None:
         """Remove the temporary file. A small body stays readable, for who keeps its request."""
-        if self.size > self._memory:
+        self._give_memory()
+        if self._spilled:
+            self._spilled = False
             self._file.close()
+            self._storage.give_file()
 
 
 class LiveBody(io.RawIOBase):
@@ -84,7 +104,10 @@ class LiveBody(io.RawIOBase):
         self._exchange = exchange
         self._request = request
         self._limit = limit
-        self._received = 0
+        #: bytes received, for any thread to read
+        self.size = 0
+        #: whether all of it has been received
+        self.complete = False
         # Seconds spent waiting: a client is not to blame for a handler that reads slowly.
         self._waited = 0.0
         self._piece = memoryview(b"")
@@ -110,11 +133,13 @@ class LiveBody(io.RawIOBase):
             raise ValueError("the body can be read only while its request is handled")
         while True:
             piece = http.read_body()
-            if http.body_complete and http.trailers is not None:
-                self._request.trailers = http.trailers
+            if http.body_complete:
+                self.complete = True
+                if http.trailers is not None:
+                    self._request.trailers = http.trailers
             if piece:
-                self._received += len(piece)
-                if self._received > self._limit:
+                self.size += len(piece)
+                if self.size > self._limit:
                     # Nothing behind a refused body is read, however the handler takes it.
                     http.refuse()
                     raise ContentTooLarge(f"The body is longer than {self._limit} bytes.")
@@ -127,7 +152,7 @@ class LiveBody(io.RawIOBase):
 
     def _wait_for_more(self) -> bytes:
         limits = self._exchange.limits
-        patience = limits.body_idle + self._received / limits.body_rate - self._waited
+        patience = limits.body_idle + self.size / limits.body_rate - self._waited
         started = time.monotonic()
         data = self._exchange.receive_some(min(limits.body_idle, patience))
         self._waited += time.monotonic() - started

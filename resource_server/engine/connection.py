@@ -28,9 +28,16 @@ import selectors
 import socket
 from time import perf_counter
 
-from ..errors import ContentTooLarge, HTTPError, InternalServerError, RequestTimeout
+from ..errors import (
+    ContentTooLarge,
+    HTTPError,
+    InternalServerError,
+    RequestTimeout,
+    ServiceUnavailable,
+)
 from ..response import error_response
 from .body import CollectedBody
+from .coding import open_body, refused_coding
 from .exchange import Exchange, Refusal, learn
 from .tls import TLSSocket
 from .wire import RECEIVE_SIZE
@@ -240,10 +247,23 @@ class Connection(Exchange):
         elif length is not None and length > endpoint.max_content_length:
             error = ContentTooLarge(f"The body is longer than {endpoint.max_content_length} bytes.")
             return self._run(request, Refusal(endpoint, error))
-        elif http.expects_continue and endpoint.expect is not None:
+        else:
+            refused = refused_coding(request, endpoint)
+            if refused is not None:
+                return self._run(request, Refusal(endpoint, refused))
+            if endpoint.progress is not None:
+                request.exchange = self
+                # Before anybody else knows of the request, and may ask.
+                request.incoming = None
+                endpoint.progress.begin(request)
+            return self._accept_body(request, endpoint)
+        return self._collect(request, endpoint)
+
+    def _accept_body(self, request: Request, endpoint: Endpoint) -> bool:
+        if self.http.expects_continue and endpoint.expect is not None:
             request.exchange = self
             return self._hand_over(request, endpoint, self.ask)
-        elif endpoint.stream:
+        if endpoint.stream:
             return self._run(request, endpoint)
         return self._collect(request, endpoint)
 
@@ -253,7 +273,7 @@ class Connection(Exchange):
             limit = self.limits.body_memory
         self.state = State.COLLECTING
         self._request, self._endpoint = request, endpoint
-        self.body = CollectedBody(self.limits.body_memory, limit, self.loop.now)
+        request.incoming = self.body = CollectedBody(self.loop.storage, limit, self.loop.now)
         if self.http.expects_continue:
             # Into the empty buffer of a client that waits: the socket takes it, or is dead.
             try:
@@ -285,7 +305,7 @@ class Connection(Exchange):
         assert endpoint is not None
         try:
             body.write(http.read_body())
-        except ContentTooLarge as error:
+        except (ContentTooLarge, ServiceUnavailable) as error:
             self._drop_body()
             http.refuse()
             return self._run(request, Refusal(endpoint, error))
@@ -305,7 +325,7 @@ class Connection(Exchange):
             return True
         if http.trailers is not None:
             request.trailers = http.trailers
-        request.stream = body.open()
+        request.stream = open_body(request, endpoint, body.open())
         self._request = self._endpoint = None
         return self._run(request, endpoint)
 

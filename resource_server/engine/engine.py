@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 
 from .crew import Crew
 from .listener import Address, Listener, bind, named
 from .loop import Loop
+from .storage import Storage
 from .wire import LONGEST_WAIT
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -40,6 +42,7 @@ class Engine:
     :param loops: how many loops share the connections.
     :param max_connections: beyond it clients get 503, or are cut off; the process's descriptors
         bound it, too.
+    :param spool_directory: see :class:`~resource_server.server.HTTPServer`.
     :raises OSError: if the address cannot be had, or no thread; nothing is left behind then.
     :raises TypeError: if the address is none.
     """
@@ -56,7 +59,10 @@ class Engine:
         inline: bool,
         loops: int,
         tls: ssl.SSLContext | None,
+        spool_directory: str | os.PathLike[str] | None = None,
     ) -> None:
+        # One for all loops: its lock guards what it counts.
+        storage = Storage(limits, spool_directory)
         self._crew = Crew(threads, loops)
         self._loops: list[Loop] = []
         led = 0
@@ -69,6 +75,7 @@ class Engine:
                         self._crew,
                         max_connections=max_connections,
                         inline=inline,
+                        storage=storage,
                         tls=tls,
                     )
                 )

@@ -17,6 +17,7 @@ from ..protocol.states import Payload
 from ..response import Response, error_response, instance_of
 from .access import log_access, log_access_enabled
 from .body import CollectedBody, LiveBody
+from .coding import open_body
 from .defects import log_exception
 from .filecontent import FileContent
 from .wire import Wire
@@ -24,19 +25,27 @@ from .wire import Wire
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import IO, Protocol
 
-    from ..request import Request
+    from ..request import Closable, Request
     from ..websockets import Route
     from .loop import Loop, Timed
     from .tls import TLSSocket
     from .websocket import WebSocketConnection
+
+    class Follower(Protocol):
+        """What follows bodies as they arrive."""
+
+        def begin(self, request: Request, /) -> None:
+            """Learn of a body that is about to come; by the leader, so it returns at once."""
 
     class Endpoint(Protocol):
         """What answers a request, and what the engine must know beforehand."""
 
         max_content_length: int
         stream: bool
+        #: whether content codings of the body are undone; False refuses them, None leaves them
+        decode: bool | None
         blocking: bool | None
         expect: Callable[[Request], object] | None
         #: an error that this endpoint merely tells: no body is read for it
@@ -45,6 +54,10 @@ if TYPE_CHECKING:
         mean: float
         #: whether its runs are handed to a worker for being slow
         slow: bool
+
+        @property
+        def progress(self) -> Follower | None:
+            """What is told of each body that begins."""
 
         def __call__(self, request: Request) -> Response:
             """Answer; never raises."""
@@ -82,10 +95,12 @@ class Refusal:
         "_endpoint",
         "_error",
         "blocking",
+        "decode",
         "error",
         "expect",
         "max_content_length",
         "mean",
+        "progress",
         "stream",
     )
 
@@ -95,6 +110,8 @@ class Refusal:
         self.error = error if isinstance(error, HTTPError) else None
         self.max_content_length = 0
         self.stream = False
+        self.decode: bool | None = None
+        self.progress: Follower | None = None
         self.blocking = endpoint.blocking
         self.expect: Callable[[Request], object] | None = None
         # Of its own: that an error is told quickly says nothing of the handler.
@@ -128,6 +145,7 @@ class Exchange(Wire):
     __slots__ = (
         "_endpoint",
         "_file",
+        "_kept",
         "_output",
         "_request",
         "_websocket",
@@ -145,6 +163,8 @@ class Exchange(Wire):
         self.loop = loop
         self.client_address = client_address
         self.body: CollectedBody | None = None
+        # To be closed with the request. A tuple, as nearly all requests have none.
+        self._kept: tuple[Closable, ...] = ()
         self._request: Request | None = None
         self._endpoint: Endpoint | None = None
         # What is left of the response for the loop to send: bytes, and then a file.
@@ -170,9 +190,9 @@ class Exchange(Wire):
             self._give_back()
             return
         if endpoint.stream:
-            body = LiveBody(self, request, endpoint.max_content_length)
+            request.incoming = body = LiveBody(self, request, endpoint.max_content_length)
             # A RawIOBase does all that IO[bytes] says, but is not declared to.
-            request.stream = body  # type: ignore[assignment]
+            request.stream = open_body(request, endpoint, body)  # type: ignore[arg-type]
         started = perf_counter()
         response = self._call(request, endpoint)
         learn(endpoint, perf_counter() - started)
@@ -294,9 +314,7 @@ class Exchange(Wire):
             # Disconnected is one of them.
             log.debug("A response to %s was not finished: %s", self.client_address[0], error)
             self.broken = True
-        if self.body is not None:
-            self.body.close()
-            self.body = None
+        self._let_go()
         if request is not None:
             request.exchange = None
         if log_access_enabled():
@@ -386,6 +404,19 @@ class Exchange(Wire):
             piece = content.read()
             with self._io:
                 self._output = self._try_send(piece)
+
+    def keep(self, resource: Closable) -> None:
+        """Close ``resource`` when the request has been answered, or its client has left."""
+        self._kept += (resource,)
+
+    def temporary_file(self) -> IO[bytes]:
+        """A new file that is removed as :meth:`keep` has it.
+
+        :raises OSError: when the system has none.
+        """
+        file = self.loop.storage.temporary_file()
+        self.keep(file)
+        return file
 
     def open_websocket(self, request: Request, route: Route) -> WebSocketConnection:
         """Accept a request's opening handshake; the response that opens it has yet to be given.
@@ -492,9 +523,20 @@ class Exchange(Wire):
 
     def _drop_body(self) -> None:
         self._request = self._endpoint = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Remove the body, and what was to be kept no longer than its request."""
         if self.body is not None:
             self.body.close()
             self.body = None
+        if self._kept:
+            kept, self._kept = self._kept, ()
+            for resource in reversed(kept):
+                try:
+                    resource.close()
+                except Exception:  # noqa: BLE001 - a disk that is full, for instance
+                    log_exception("What a request had stored could not be closed.")
 
 
 def _check_source(response: Response) -> None:

@@ -42,6 +42,7 @@ from ..headers import format_date
 from .connection import Connection
 from .defects import log_exception
 from .door import Arrival, Door, Stop
+from .storage import Storage
 from .tls import TLSSocket
 from .wire import LONGEST_WAIT
 
@@ -123,6 +124,7 @@ class Loop:
     :param crew: runs what may take long.
     :param max_connections: beyond it clients get 503.
     :param inline: whether the leader runs handlers; otherwise each is handed to a worker.
+    :param storage: where bodies are kept while they come; by default one of its own.
     """
 
     def __init__(
@@ -133,12 +135,14 @@ class Loop:
         *,
         max_connections: int,
         inline: bool = True,
+        storage: Storage | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.resolve = resolve
         self.limits = limits
         self.crew = crew
         self.inline = inline
+        self.storage = storage or Storage(limits)
         #: the context for connections that come from now on
         self.tls = tls
         #: whether each response is its connection's last, as the wish to stop is on its way

@@ -88,14 +88,14 @@ def read_multipart(parts: Parts, store: Store, max_field_bytes: int) -> Form:
             if part.filename or file.size:
                 fields.append((part.name, file))
             continue
-        pieces = []
+        # Not a list: a client may send bytes one by one.
+        content = bytearray()
         for piece in part:
             memory.take(len(piece))
-            pieces.append(piece)
-        content = b"".join(pieces)
+            content += piece
         if part.name == _CHARSET_FIELD:
             charset = _named_charset(content)
-        fields.append((part.name, (content, part.charset)))
+        fields.append((part.name, (bytes(content), part.charset)))
     entries: list[tuple[str, str | UploadedFile]] = [
         (name, value if isinstance(value, UploadedFile) else _text(name, *value, charset))
         for name, value in fields
@@ -117,7 +117,7 @@ def _stored(parts: Parts, part: Part, store: Store) -> UploadedFile:
     return UploadedFile(part.filename, part.content_type, store, start or 0, size)
 
 
-def _named_charset(content: bytes) -> str:
+def _named_charset(content: bytes | bytearray) -> str:
     from ..charsets import CHARSETS
 
     charset = content.decode("latin-1").lower()

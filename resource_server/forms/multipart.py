@@ -26,16 +26,16 @@ _is_boundary = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:
 # Whitespace that a gateway may have added behind a delimiter (RFC 2046 §5.1.1).
 MAX_PADDING = 64
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # Lines without folding (obsolete) and without control characters; a tab is whitespace.
-_is_section = re.compile(rf"(?:{_TOKEN}:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)++".encode()).fullmatch
-_leading_token = re.compile(rf"[ \t]*+({_TOKEN})").match
+_is_section = re.compile(rf"(?:{_NAME}:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)++".encode()).fullmatch
+_leading_token = re.compile(rf"[ \t]*+({_NAME})").match
 # Browsers write a name between quotes and escape nothing but quotes and line ends, as %22, %0D and
 # %0A (WHATWG HTML §4.10.22.8): a backslash is a character of the name. Older clients put one before
 # a quote. So a quote behind a backslash ends the value only where a value can end.
 _parameter = re.compile(
-    rf"[ \t]*+;[ \t]*+(?:({_TOKEN})[ \t]*+=[ \t]*+"
-    rf'(?:({_TOKEN})|"((?:[^"]|(?<=\\)"(?![ \t]*+(?:;|\Z)))*+)"))?[ \t]*+'
+    rf"[ \t]*+;[ \t]*+(?:({_NAME})[ \t]*+=[ \t]*+"
+    rf'(?:({_NAME})|"((?:[^"]|(?<=\\)"(?![ \t]*+(?:;|\Z)))*+)"))?[ \t]*+'
 ).match
 _escaped_by_backslash = re.compile(r'\\(["\\])')
 _escaped_by_percent = re.compile("%(22|0D|0A)")

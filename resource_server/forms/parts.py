@@ -25,7 +25,16 @@ class Part:
     as they come.
     """
 
-    __slots__ = ("_ended", "_parts", "_rest", "charset", "content_type", "filename", "headers", "name")
+    __slots__ = (
+        "_ended",
+        "_parts",
+        "_rest",
+        "charset",
+        "content_type",
+        "filename",
+        "headers",
+        "name",
+    )
 
     def __init__(self, parts: Parts, head: PartHead) -> None:
         self.name: str = head.name
@@ -38,7 +47,7 @@ class Part:
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Part {ascii(self.name[:80])}>"
+        return f"<Part {self.name[:80]!a}>"
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes of the content, at least one before its end; -1: all.
@@ -47,7 +56,10 @@ class Part:
         beyond its bounds.
         """
         if size < 0:
-            return b"".join(self)
+            content = bytearray()
+            for piece in self:
+                content += piece
+            return bytes(content)
         if not self._rest and size:
             self._rest = next(self, b"")
         piece, self._rest = self._rest[:size], self._rest[size:]

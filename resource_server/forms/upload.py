@@ -34,8 +34,14 @@ class Store:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return at most `size` bytes from a place; raises ValueError when it has been closed."""
-        self._file.seek(self._start + offset)
-        return self._file.read(size)
+        file = self._file
+        # Who reads the body by itself finds it where it was.
+        position = file.tell()
+        file.seek(self._start + offset)
+        try:
+            return file.read(size)
+        finally:
+            file.seek(position)
 
     def close(self) -> None:
         """Leave the file alone: it is the body of the request, which its owner closes."""
@@ -114,9 +120,7 @@ class UploadedFile:
 
     __slots__ = ("_file", "_offset", "_store", "content_type", "name", "size")
 
-    def __init__(
-        self, name: str, content_type: str, store: Store, offset: int, size: int
-    ) -> None:
+    def __init__(self, name: str, content_type: str, store: Store, offset: int, size: int) -> None:
         self.name = name
         self.content_type = content_type
         self.size = size
@@ -125,7 +129,7 @@ class UploadedFile:
         self._file: IO[bytes] | None = None
 
     def __repr__(self) -> str:
-        return f"<UploadedFile {ascii(self.name[:80])} of {self.size} bytes>"
+        return f"<UploadedFile {self.name[:80]!a} of {self.size} bytes>"
 
     @property
     def safe_name(self) -> str:

@@ -34,6 +34,12 @@ class Limits:
     trailer_bytes: int = 8192
     #: Bytes of a body kept in memory; what is longer goes to a temporary file.
     body_memory: int = 65536
+    #: Bytes of all bodies together that are kept in memory while the loop collects them; beyond it
+    #: also short ones go to temporary files. 1024 of the longest that stay in memory.
+    bodies_memory: int = 67_108_864
+    #: Bodies that are in temporary files at a time, each with a descriptor; further ones are
+    #: answered 503.
+    spooled_bodies: int = 512
 
     #: From a request's first byte (or the connection's opening) to the end of its head; then 408,
     #: or nothing to a connection that sent nothing.

@@ -29,6 +29,7 @@ TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
+    from ..progress import UploadProgress
     from ..request import Request
     from ..response import Handler, Middleware
     from .options import Callback
@@ -325,20 +326,22 @@ def _call_error_handler(handler: ErrorHandler, request: Request, error: BaseExce
 class Endpoint:
     """What answers a request: call it with the request, in any thread; it never raises.
 
-    What the engine reads beforehand: `max_content_length` (bytes), `stream`, `blocking`, `expect`
-    as RouteOptions has them, and `error`: the HTTPError if that is all it answers, so that the body
-    need not be read. The engine alone writes `mean`, seconds that calls have taken, and `slow`,
-    what it makes of them.
+    What the engine reads beforehand: `max_content_length` (bytes), `stream`, `decode`, `progress`,
+    `blocking`, `expect` as RouteOptions has them, and `error`: the HTTPError if that is all it
+    answers, so that the body need not be read. The engine alone writes `mean`, seconds that calls
+    have taken, and `slow`, what it makes of them.
     """
 
     __slots__ = (
         "_handler",
         "_scope",
         "blocking",
+        "decode",
         "error",
         "expect",
         "max_content_length",
         "mean",
+        "progress",
         "slow",
         "stream",
     )
@@ -348,6 +351,8 @@ class Endpoint:
         self._scope = scope
         self.max_content_length: int = options.max_content_length
         self.stream: bool = options.stream
+        self.decode: bool | None = options.decode
+        self.progress: UploadProgress | None = options.progress
         self.blocking: bool | None = options.blocking
         self.expect: Callable[[Request], object] | None = options.expect
         self.error: HTTPError | None = None

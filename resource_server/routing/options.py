@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from typing import TypeAlias, TypedDict
 
+    from ..progress import UploadProgress
     from ..request import Request
     from ..response import Middleware
     from .websocket import WebSocketOptions
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
         name: str | None
         stream: bool
+        decode: bool | None
+        progress: UploadProgress | None
         blocking: bool | None
         expect: Callable[[Request], object] | None
         middlewares: Iterable[Middleware]
@@ -77,6 +80,11 @@ class RouteOptions:
     that it returns and with ``HTTPServer(..., inline=False)`` it still is); None lets the server
     learn. `middlewares`: outermost first.
 
+    `decode`: True takes bodies in the content codings gzip and deflate, and undoes them while the
+    handler reads; `max_content_length` then holds for what is sent and for what it becomes, while
+    `request.content_length` tells the bytes sent. False answers such bodies 415, None gives them to
+    the handler as they are. `progress`: an UploadProgress that follows the bodies as they arrive.
+
     `expect(request)` is called in a worker before the body is asked for, of those clients only that
     send ``Expect: 100-continue`` and wait (RFC 9110 §10.1.1). So it can spare them a body that
     would be refused, but is no place for authentication. None or True lets the body come, False
@@ -88,10 +96,12 @@ class RouteOptions:
 
     __slots__ = (
         "blocking",
+        "decode",
         "expect",
         "max_content_length",
         "middlewares",
         "name",
+        "progress",
         "socket",
         "stream",
     )
@@ -102,6 +112,8 @@ class RouteOptions:
         name: str | None = None,
         max_content_length: int = MAX_CONTENT_LENGTH,
         stream: bool = False,
+        decode: bool | None = False,
+        progress: UploadProgress | None = None,
         blocking: bool | None = None,
         expect: Callable[[Request], object] | None = None,
         middlewares: Iterable[Middleware] = (),
@@ -112,6 +124,10 @@ class RouteOptions:
             raise TypeError(f"max_content_length is a number of bytes, not {max_content_length!r}")
         if not isinstance(stream, bool):
             raise TypeError(f"stream is True or False, not {stream!r}")
+        if decode is not None and not isinstance(decode, bool):
+            raise TypeError(f"decode is True, False or None, not {decode!r}")
+        if progress is not None and not callable(getattr(progress, "begin", None)):
+            raise TypeError(f"progress is an UploadProgress, not {progress!r}")
         if blocking is not None and not isinstance(blocking, bool):
             raise TypeError(f"blocking is True, False or None, not {blocking!r}")
         if expect is not None and not callable(expect):
@@ -120,6 +136,8 @@ class RouteOptions:
         self.name = name
         self.max_content_length = max_content_length
         self.stream = stream
+        self.decode = decode
+        self.progress = progress
         self.blocking = blocking
         self.expect = expect
         self.middlewares = checked_middlewares(middlewares)
@@ -132,6 +150,8 @@ class RouteOptions:
             name=self.name,
             max_content_length=self.max_content_length,
             stream=self.stream,
+            decode=self.decode,
+            progress=self.progress,
             blocking=self.blocking,
             expect=self.expect,
             middlewares=(*checked_middlewares(middlewares), *self.middlewares),

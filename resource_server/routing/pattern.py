@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..errors import BadRequest, PatternError
-from ..request import percent_decode
+from ..query import percent_decode
 from .converter import Converter, with_built_in
 from .step import REST, UNMATCHED, Step
 from .syntax import parse

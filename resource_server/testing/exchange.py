@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from ..engine.body import CollectedBody, LiveBody
 from ..engine.filecontent import FileChangedError, FileContent, UnreadableError
+from ..engine.coding import open_body, refused_coding
+from ..engine.storage import Storage
 from ..errors import (
     ContentTooLarge,
     Disconnected,
@@ -27,10 +29,10 @@ from .response import Content
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import IO, Any
 
     from ..protocol.limits import Limits
-    from ..request import Request
+    from ..request import Closable, Request
     from ..routing.endpoint import Endpoint
     from ..routing.router import Router
     from ..websockets import Route
@@ -71,6 +73,7 @@ class Exchange:
         self._secure = secure
         self._endpoint: Endpoint | None = None
         self._body: CollectedBody | None = None
+        self._kept: list[Closable] = []
 
     # What a request asks of its connection, and a body that is read while it arrives.
 
@@ -82,6 +85,16 @@ class Exchange:
         """Send an interim response: the test finds it in `TestResponse.interim`."""
         if self.http.interim(status_code, headers):
             self.interim.append((status_code, headers.copy()))
+
+    def keep(self, resource: Closable) -> None:
+        """Close something when the request has been answered."""
+        self._kept.append(resource)
+
+    def temporary_file(self) -> IO[bytes]:
+        """Return a new file that is removed as `keep` has it."""
+        file = Storage(self.limits).temporary_file()
+        self.keep(file)
+        return file
 
     def open_websocket(self, request: Request, route: Route) -> MemoryConnection:
         """Return a connection in memory for a WebSocket; raises HTTPError."""
@@ -130,14 +143,26 @@ class Exchange:
                 return endpoint(request)
         elif length is not None and length > limit:
             return endpoint.fail(request, _too_large(limit))
-        elif http.expects_continue and endpoint.expect is not None:
+        else:
+            refused = refused_coding(request, endpoint)
+            if refused is not None:
+                return endpoint.fail(request, refused)
+            if endpoint.progress is not None:
+                endpoint.progress.begin(request)
+            return self._accept_body(request, endpoint)
+        return self._collect(request, endpoint, limit)
+
+    def _accept_body(self, request: Request, endpoint: Endpoint) -> Response:
+        limit = endpoint.max_content_length
+        if self.http.expects_continue and endpoint.expect is not None:
             answer = self._ask(request, endpoint)
             if answer is not None:
                 return answer
         if endpoint.stream:
             exchange: Any = self
             # A RawIOBase does all that IO[bytes] says, but is not declared to.
-            request.stream = LiveBody(exchange, request, limit)  # type: ignore[assignment]
+            request.incoming = body = LiveBody(exchange, request, limit)
+            request.stream = open_body(request, endpoint, body)  # type: ignore[arg-type]
             return endpoint(request)
         return self._collect(request, endpoint, limit)
 
@@ -163,7 +188,8 @@ class Exchange:
 
     def _collect(self, request: Request, endpoint: Endpoint, limit: int) -> Response:
         http = self.http
-        body = self._body = CollectedBody(self.limits.body_memory, limit, 0.0)
+        body = self._body = CollectedBody(Storage(self.limits), limit, 0.0)
+        request.incoming = body
         self.send_all(http.continue_())
         try:
             while not http.body_complete:
@@ -174,7 +200,7 @@ class Exchange:
         except ContentTooLarge as error:
             http.refuse()
             return endpoint.fail(request, error)
-        request.stream = body.open()
+        request.stream = open_body(request, endpoint, body.open())
         return endpoint(request)
 
     # The way of its response.
@@ -290,6 +316,8 @@ class Exchange:
         _close(response)
         if self._body is not None:
             self._body.close()
+        while self._kept:
+            self._kept.pop().close()
         if self.request is not None:
             self.request.exchange = None
 

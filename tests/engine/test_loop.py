@@ -25,7 +25,7 @@ from tests.rawclient import PATIENCE, Client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from resource_server import HTTPError, Request
+    from resource_server import HTTPError, Request, UploadProgress
 
 
 class Stub:
@@ -35,6 +35,8 @@ class Stub:
         self.answer = answer
         self.max_content_length = 1000
         self.stream = False
+        self.decode: bool | None = False
+        self.progress: UploadProgress | None = None
         self.blocking: bool | None = None
         self.expect: Callable[[Request], object] | None = None
         self.error: HTTPError | None = None
