@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from .client.websocket import ClientWebSocket
     from .files import FileResource, FileResponse, path_join_safe
     from .preconditions import conditional
+    from .files.writable import WritableFileResource
     from .forms.form import Form
     from .forms.upload import UploadedFile
     from .progress import UploadProgress
@@ -188,6 +189,7 @@ __all__ = [
     "WebSocketRequest",
     "WebSocketSession",
     "conditional",
+    "WritableFileResource",
     "delete",
     "get",
     "head",
@@ -235,6 +237,7 @@ _ON_FIRST_USE = {
     "WebSocketRequest": "websockets",
     "WebSocketSession": "websockets",
     "conditional": "preconditions",
+    "WritableFileResource": "files.writable",
     "path_join_safe": "files",
 }
 

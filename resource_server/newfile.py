@@ -17,6 +17,7 @@ import time
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -50,18 +51,30 @@ _NO_LINKS = frozenset(
 class Directory:
     """A directory that is held open; names below it are plain ones. Close it.
 
-    Raises OSError if it cannot be opened, or is none; with ``follow_links=False`` also for a link.
+    `below`: names of directories, each in the one before, into none of which a link may lead.
+    Raises OSError if it cannot be opened, or is none.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, below: Sequence[str] = ()) -> None:
         self.path = os.path.abspath(path)
         self._descriptor: int | None = None
         if _HOLDS_DIRECTORY:
-            self._descriptor = os.open(
-                self.path, _DIRECTORY_FLAGS | (0 if follow_links else os.O_NOFOLLOW)
-            )
-        elif not os.path.isdir(self.path):  # pragma: no cover - Windows
+            self._descriptor = os.open(self.path, _DIRECTORY_FLAGS)
+        try:
+            for name in below:
+                self._enter(name)
+        except BaseException:
+            self.close()
+            raise
+        if self._descriptor is None and not os.path.isdir(self.path):  # pragma: no cover - Windows
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
+
+    def _enter(self, name: str) -> None:
+        self.path = os.path.join(self.path, name)
+        outer = self._descriptor
+        if outer is not None:
+            self._descriptor = os.open(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=outer)
+            os.close(outer)
 
     def name_for_system(self, name: str) -> str:
         """Return what the system knows an entry by, together with `descriptor`."""

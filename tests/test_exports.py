@@ -89,6 +89,7 @@ NAMES = [
     "WebSocketRequest",
     "WebSocketSession",
     "conditional",
+    "WritableFileResource",
     "delete",
     "get",
     "head",
