@@ -42,7 +42,7 @@ from .resource import FileResource
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import Any, Self
 
     from ..forms.parts import Part
     from ..request import Request
@@ -80,15 +80,15 @@ class WritableFileResource(FileResource):
     ``max_file_size``: bytes of one file, and of all files of one form together; more is 413.
     ``quota``: bytes of all files below the root together, None for no bound; more is 507. They are
     counted when the resource is made; what others write afterwards is not seen.
-    ``collision``: what happens to a file whose name is taken. ``"refuse"``: 409, but PUT may replace
-    the one that its If-Match names. ``"rename"``: POST gives it a free name, ``"name (1).txt"``; PUT
-    as before. ``"overwrite"``: it replaces the other.
-    ``origins``: of the pages that may write, as those of a WebSocket; others get 403, lest a page of
-    some other site writes here with the rights of its visitor.
+    ``collision``: what happens to a file whose name is taken. ``"refuse"``: 409, but PUT may
+    replace the one that its If-Match names. ``"rename"``: POST gives it a free name, ``"name
+    (1).txt"``; PUT as before. ``"overwrite"``: it replaces the other.
+    ``origins``: of the pages that may write, as those of a WebSocket; others get 403, lest a page
+    of some other site writes here with the rights of its visitor.
     ``sync``: answer only when the disk has it. The other arguments are those of FileResource.
 
-    Nobody is asked who they are: put a middleware around it that does. To forbid one of the methods,
-    subclass it with ``delete_file = None`` (``put_file``, ``upload``).
+    Nobody is asked who they are: put a middleware around it that does. To forbid one of the
+    methods, subclass it with ``delete_file = None`` (``put_file``, ``upload``).
 
     Raises ValueError for arguments that cannot be, and as FileResource. Files that a process has
     left unfinished are removed when it is made.
@@ -344,7 +344,7 @@ class _Upload:
             self._resource._used -= old.st_size
         return status
 
-    def __enter__(self) -> _Upload:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

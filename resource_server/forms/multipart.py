@@ -187,6 +187,10 @@ class MultipartParser:
         # No slice of the buffer's own: that could not be changed while somebody holds one.
         line = bytes(self._buffer[: MAX_PADDING + 2])
         if line.startswith(b"--"):
+            # RFC 2046 §5.1.1 has at least one part; browsers send none for an empty form. Behind a
+            # preamble it is one whose first delimiter was not understood.
+            if not self._parts and self._position != len(self._delimiter) - 2:
+                raise BadRequest("the form has no part")
             self._state = _State.EPILOGUE
             self._buffer.clear()
             return True
@@ -208,7 +212,8 @@ class MultipartParser:
         if buffer.startswith(b"\r\n"):
             raise BadRequest("a part of the form has no name")
         at = buffer.find(b"\r\n\r\n", self._searched)
-        if (len(buffer) if at < 0 else at) > self._max_header_bytes:
+        # Of its end, three characters may be there already.
+        if (len(buffer) - 3 if at < 0 else at) > self._max_header_bytes:
             raise ContentTooLarge(
                 f"The header section of a part is longer than {self._max_header_bytes} bytes."
             )
