@@ -255,10 +255,11 @@ class TestHeaderSections:
     def test_an_endless_one_is_refused_before_it_ends(self) -> None:
         parser = MultipartParser("B", max_parts=1, max_header_bytes=1000)
         parser.receive(b"--B\r\nX: ")
+        for _ in range(5):
+            assert parser.next_event() is None
+            parser.receive(b"x" * 200)
         with pytest.raises(ContentTooLarge):
-            for _ in range(10):
-                assert parser.next_event() is None
-                parser.receive(b"x" * 200)
+            parser.next_event()
 
     @pytest.mark.parametrize(
         ("media_type", "filename", "kind", "charset"),
@@ -335,7 +336,7 @@ parts_of_forms = st.lists(st.tuples(names, st.none() | names, contents), max_siz
 @given(parts_of_forms, st.lists(st.integers(1, 40), min_size=1, max_size=50))
 def test_any_form_is_read_as_it_was_written(parts: Parsed, sizes: list[int]) -> None:
     boundary = "Bx0"
-    body = b"\r\n"
+    body = b"\r\n" if parts else b""
     for name, filename, content in parts:
         if f"--{boundary}".encode() in content:
             return
@@ -343,7 +344,8 @@ def test_any_form_is_read_as_it_was_written(parts: Parsed, sizes: list[int]) -> 
         body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}'.encode()
         body += b"\r\n\r\n" + content + b"\r\n"
     body += f"--{boundary}--".encode()
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while at < len(body):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(body[at : at + size])
@@ -373,15 +375,15 @@ class TestAbuse:
             b"\r\n",
             b"\r",
             b"\r\n--",
-            b"\r\n--BBBBBBBBBBBBBBBBBBBBBBBBBBBBBB",
+            b"\r\n--" + b"B" * 30,
             b"-",
             b"x",
             b"\r\n--B ",
         ],
     )
-    @pytest.mark.parametrize("size", [65536, 7])
-    def test_what_looks_like_a_delimiter(self, unit: bytes, size: int) -> None:
-        body = unit * (1_000_000 // len(unit))
+    @pytest.mark.parametrize(("total", "size"), [(4_000_000, 65536), (200_000, 7)])
+    def test_what_looks_like_a_delimiter(self, unit: bytes, total: int, size: int) -> None:
+        body = unit * (total // len(unit))
         head = b"--" + b"B" * 31 + b"\r\n" + NAMED + b"\r\n"
         end = b"\r\n--" + b"B" * 31 + b"--"
         started = time.monotonic()
