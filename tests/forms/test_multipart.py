@@ -258,6 +258,7 @@ class TestHeaderSections:
         for _ in range(5):
             assert parser.next_event() is None
             parser.receive(b"x" * 200)
+        parser.receive(b"x")
         with pytest.raises(ContentTooLarge):
             parser.next_event()
 
