@@ -131,6 +131,7 @@ class NewFile:
         self._name = f"{_PREFIX}{os.urandom(16).hex()}{_SUFFIX}"
         self._descriptor: int | None = directory.open(self._name, _FILE_FLAGS)
         self._exists = True
+        self._synced = False
         #: bytes written
         self.size = 0
         try:
@@ -147,6 +148,12 @@ class NewFile:
             written = os.write(self._descriptor, view)
             self.size += written
             view = view[written:]
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written: before `publish`, if that holds a lock."""
+        assert self._descriptor is not None
+        os.fsync(self._descriptor)
+        self._synced = True
 
     def publish(self, name: str, *, overwrite: bool, sync: bool = False) -> os.stat_result:
         """Give the file its name, which is a plain one; return its status.
@@ -173,8 +180,8 @@ class NewFile:
         """Close the file, which Windows wants before it is renamed."""
         if self._descriptor is None:
             return self._directory.status(self._name)
-        if sync:
-            os.fsync(self._descriptor)
+        if sync and not self._synced:
+            self.sync()
         if _WINDOWS:  # pragma: no cover
             os.close(self._descriptor)
             self._descriptor = None

@@ -134,6 +134,7 @@ class WritableFileResource(FileResource):
             with _Upload(self, directory) as upload:
                 while piece := request.stream.read(PIECE):
                     upload.write(piece)
+                upload.complete()
                 with self._lock:
                     old = _status_of(directory, name)
                     status = upload.publish(name, self._may_replace(request, old), old)
@@ -261,6 +262,7 @@ class WritableFileResource(FileResource):
         if not part.filename and not upload.size:
             upload.__exit__()
             return None
+        upload.complete()
         return upload
 
     def _publish_all(self, directory: Directory, uploads: list[tuple[str, _Upload]]) -> list[str]:
@@ -335,6 +337,11 @@ class _Upload:
         except BaseException:
             resource.give(before + len(piece) - self._file.size)
             raise
+
+    def complete(self) -> None:
+        """Learn that this was all."""
+        if self._resource._sync:
+            self._file.sync()
 
     def publish(self, name: str, overwrite: bool, old: os.stat_result | None) -> os.stat_result:
         """Give the file its name, in place of `old`; by who holds the resource's lock."""
