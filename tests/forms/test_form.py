@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resource_server import Form, Request, UploadedFile
+from resource_server import Form, Request, UploadedFile, post
 from resource_server.errors import BadRequest, ContentTooLarge, UnsupportedMediaType
 from resource_server.forms.upload import FILE_MEMORY
+from resource_server.testing import TestClient
 from resource_server.testing.content import make_content
 
 if TYPE_CHECKING:
@@ -300,8 +301,8 @@ class TestParts:
             for each in request.parts():
                 seen.append(each.name)
                 if each.name == "1":
-                    assert next(each)
-                    each.read(3)
+                    assert each.read(3) == b"xxx"
+                    assert set(next(each)) == set(b"x")
             assert seen == ["0", "1", "2", "3", "4"]
 
     def test_pieces_make_the_whole(self) -> None:
@@ -330,6 +331,21 @@ class TestParts:
             (each,) = [next(request.parts())]
             with pytest.raises(BadRequest):
                 each.read()
+
+
+def test_in_the_test_client_files_are_gone_with_the_response() -> None:
+    kept: list[Form] = []
+
+    @post("/", stream=True)
+    def upload(request: Request) -> str:
+        kept.append(request.form())
+        return kept[0].files["f"][0].read().decode()
+
+    content = "x" * (FILE_MEMORY + 1)
+    response = TestClient(upload).post("/", form={"a": "1"}, files={"f": ("f.txt", content)})
+    assert response.text == content
+    with pytest.raises(ValueError, match="closed"):
+        kept[0].files["f"][0].read()
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
