@@ -95,10 +95,10 @@ if TYPE_CHECKING:
     from .client.upgrade import WebSocketRefused
     from .client.websocket import ClientWebSocket
     from .files import FileResource, FileResponse, path_join_safe
-    from .preconditions import conditional
     from .files.writable import WritableFileResource
     from .forms.form import Form
     from .forms.upload import UploadedFile
+    from .preconditions import conditional
     from .progress import UploadProgress
     from .protocol.limits import Limits
     from .serializable import Serializable as Serializable
@@ -188,8 +188,8 @@ __all__ = [
     "WebSocketRefused",
     "WebSocketRequest",
     "WebSocketSession",
-    "conditional",
     "WritableFileResource",
+    "conditional",
     "delete",
     "get",
     "head",

@@ -32,11 +32,13 @@ from ..errors import (
 from ..fieldvalues import accepts
 from ..forms.filename import safe_file_name
 from ..newfile import Directory, NewFile, remove_abandoned
+from ..preconditions import failed_condition
 from ..response import JsonResponse, Redirect, Response
 from ..routing.options import SAME_ORIGIN
 from ..routing.origins import Origins
 from ..routing.resource import delete, post, put
 from .paths import has_hidden, path_join_safe, split_name
+from .representation import represent
 from .resource import FileResource
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -61,7 +63,6 @@ _ANY_LENGTH = 2**63 - 1
 _MAX_RENAMES = 1000
 
 _REFUSE, _RENAME, _OVERWRITE = "refuse", "rename", "overwrite"
-_tags = re.compile(r'(W/)?("[!#-~\x80-\xff]*+")').findall
 _ALIASED = re.compile(r"//|\\|%2f|%5c", re.IGNORECASE)
 _FULL = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
 # What the system says where there is no directory to write to, or one that must not be written to.
@@ -138,7 +139,7 @@ class WritableFileResource(FileResource):
                 with self._lock:
                     old = _status_of(directory, name)
                     status = upload.publish(name, self._may_replace(request, old), old)
-        fields = {"ETag": entity_tag(status)}
+        fields = {"ETag": represent(status, "").etag}
         if old is not None:
             return Response(None, 204, fields)
         return Response(None, 201, {"Location": request.raw_path, **fields})
@@ -382,11 +383,6 @@ def _no_space() -> HTTPError:
     return HTTPError("There is no room for this file.", status_code=507)
 
 
-def entity_tag(status: os.stat_result) -> str:
-    """Return the strong entity-tag of a file in this state."""
-    return f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
-
-
 def _status_of(directory: Directory, name: str) -> os.stat_result | None:
     """Return the state of a file, None if there is none; raises Conflict for what is no file."""
     try:
@@ -403,18 +399,13 @@ def _status_of(directory: Directory, name: str) -> os.stat_result | None:
 
 
 def _failed_condition(request: Request, status: os.stat_result | None) -> bool:
-    """Tell whether a condition of the request is false (RFC 9110 §13.1.1, §13.1.2)."""
-    tag = None if status is None else entity_tag(status)
-    value = request.headers.get("if-match")
-    if value is not None:
-        # The strong comparison: a weak tag is never the same.
-        known = [strong for weak, strong in _tags(value) if not weak]
-        if tag is None or not (value.strip() == "*" or tag in known):
-            return True
-    value = request.headers.get("if-none-match")
-    if value is None or tag is None:
-        return False
-    return value.strip() == "*" or tag in [each for _, each in _tags(value)]
+    """Tell whether a condition of the request is false."""
+    etag, modified = None, None
+    if status is not None:
+        told = represent(status, "")
+        etag, modified = told.etag, told.modified
+    exists = status is not None
+    return bool(failed_condition(request.method, request.headers, etag, modified, exists=exists))
 
 
 def _clean_and_count(root: str) -> int:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..engine.body import CollectedBody, LiveBody
-from ..engine.filecontent import FileChangedError, FileContent, UnreadableError
 from ..engine.coding import open_body, refused_coding
+from ..engine.filecontent import FileChangedError, FileContent, UnreadableError
 from ..engine.storage import Storage
 from ..errors import (
     ContentTooLarge,
