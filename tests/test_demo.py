@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,10 +12,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+import requests
 from websocket import ABNF, WebSocketBadStatusException, create_connection
 
 from resource_server import Request, Router
-from scripts.demo.app import MAX_NAME_LENGTH, MAX_NOTES, MAX_TEXT_LENGTH, MAX_VISITORS, NAMES, app
+from scripts.demo.app import (
+    MAX_NAME_LENGTH,
+    MAX_NOTES,
+    MAX_TEXT_LENGTH,
+    MAX_VISITORS,
+    NAMES,
+    Board,
+    app,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +132,7 @@ def test_many_threads_may_write_at_once(ask: Ask) -> None:
 
 
 def test_the_page_may_load_nothing_from_elsewhere(board: Router) -> None:
-    for path in ("/", "/board.js", "/board.css", "/icon.svg"):
+    for path in ("/", "/asking.js", "/attachments.js", "/board.js", "/board.css", "/icon.svg"):
         response = board.dispatch(Request(("127.0.0.1", 50000), "GET", path))
         assert response.status_code == 200
         assert "default-src 'self'" in response.headers["Content-Security-Policy"]
@@ -137,6 +147,7 @@ class Page:
         self.socket = create_connection(url, timeout=PATIENCE, **options)
         self.notes: dict[int, Any] = {}
         self.people: list[str] = []
+        self.files: list[str] | None = None
         self.name = ""
         self.hear_until(lambda: self.loaded)
 
@@ -153,6 +164,9 @@ class Page:
     def hear_of(self, note: dict[str, Any]) -> None:
         self.hear_until(lambda: self.notes.get(note["id"]) == note)
 
+    def hear_until_files_are(self, *names: str) -> None:
+        self.hear_until(lambda: self.files == list(names))
+
     def hear_until_people_are(self, *names: str) -> None:
         self.hear_until(lambda: self.people == list(names))
 
@@ -167,6 +181,9 @@ class Page:
 
     def hear_gone(self, number: int) -> None:
         del self.notes[number]
+
+    def hear_files(self, files: list[Any]) -> None:
+        self.files = [file["name"] for file in files]
 
     def hear_people(self, names: list[str]) -> None:
         self.people = names
@@ -348,3 +365,65 @@ def test_a_full_board_reaches_a_page(ask: Ask, open_page: OpenPage) -> None:
     page = open_page()
     assert len(page.notes) == MAX_NOTES
     assert page.notes == notes_of(ask)
+
+
+class TestAttachments:
+    @pytest.fixture
+    def url(self, server: HTTPServer) -> str:
+        return f"{server.url}/files/"
+
+    def upload(self, url: str, name: str, content: bytes = b"content", **fields: str) -> Any:
+        headers = {"Accept": "application/json", **fields}
+        return requests.post(
+            url, files={"file": (name, content)}, headers=headers, timeout=PATIENCE
+        )
+
+    def test_every_page_hears_of_what_comes_and_goes(self, url: str, open_page: OpenPage) -> None:
+        assert self.upload(url, "one.txt").status_code == 201
+        pages = [open_page(), open_page()]
+        for page in pages:
+            page.hear_until_files_are("one.txt")
+        made = self.upload(url, "two.txt").json()
+        for page in pages:
+            page.hear_until_files_are("one.txt", "two.txt")
+        assert requests.delete(url.removesuffix("/files/") + made[0]["url"], timeout=PATIENCE).ok
+        for page in pages:
+            page.hear_until_files_are("one.txt")
+
+    def test_a_name_that_is_taken_gets_a_number(self, url: str) -> None:
+        names = [self.upload(url, "photo.jpg").json()[0]["name"] for _ in range(2)]
+        assert names == ["photo.jpg", "photo (1).jpg"]
+
+    def test_no_file_runs_as_a_page_of_the_board(self, url: str) -> None:
+        self.upload(url, "page.html", b"<script>alert(1)</script>")
+        answer = requests.get(f"{url}page.html", timeout=PATIENCE)
+        assert answer.headers["Content-Security-Policy"] == "sandbox"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+    def test_a_video_is_sent_in_parts(self, url: str) -> None:
+        self.upload(url, "clip.webm", bytes(range(256)) * 1000)
+        answer = requests.get(
+            f"{url}clip.webm", headers={"Range": "bytes=1000-1009"}, timeout=PATIENCE
+        )
+        assert answer.status_code == 206
+        assert answer.headers["Content-Type"] == "video/webm"
+        assert answer.content == (bytes(range(256)) * 4)[1000:1010]
+
+    def test_pages_of_other_sites_upload_nothing(self, url: str) -> None:
+        answer = self.upload(url, "x.txt", Origin="http://elsewhere.example")
+        assert answer.status_code == answer.json()["status"] == 403
+
+    def test_files_are_added_by_form_only(self, url: str) -> None:
+        assert requests.put(f"{url}x.txt", b"x", timeout=PATIENCE).status_code == 405
+
+    def test_there_are_not_too_many(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scripts.demo.app.MAX_FILES", 2)
+        statuses = [self.upload(url, f"{number}.txt").status_code for number in range(3)]
+        assert statuses == [201, 201, 409]
+
+    def test_the_directory_goes_with_the_board(self) -> None:
+        board = Board()
+        directory = board.attachments.root
+        assert os.path.isdir(directory)
+        del board
+        assert not os.path.exists(directory)

@@ -1,6 +1,7 @@
 """A note board that several people share: REST under /api/notes, and a page that uses it.
 
-A WebSocket, /api/live, tells every open page of each change at once, and of who else is there.
+Files may be pinned to it as well, under /files. A WebSocket, /api/live, tells every open page of
+each change at once, and of who else is there.
 
 Start it with: python3 -m resource_server scripts/demo/app.py:app
 """
@@ -8,12 +9,17 @@ Start it with: python3 -m resource_server scripts/demo/app.py:app
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
+import tempfile
 import threading
 import time
+import weakref
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from resource_server import (
     Conflict,
@@ -31,12 +37,14 @@ from resource_server import (
     WebSocketGroup,
     WebSocketOpCode,
     WebSocketRequest,
+    WritableFileResource,
     delete,
     get,
     post,
     put,
     websocket,
 )
+from resource_server.media_types import content_type_of
 from resource_server.response import Handler
 
 STATIC = Path(__file__).with_name("static")
@@ -46,6 +54,11 @@ MAX_TEXT_LENGTH = 2000
 #: Bytes of a request's body: the longest text, each character escaped as JSON may, and the rest.
 MAX_BODY = 12 * MAX_TEXT_LENGTH + 1000
 COLORS = ("yellow", "green", "blue", "pink")
+
+MAX_FILES = 100
+#: Bytes of one file, and of all of them.
+MAX_FILE_SIZE = 2_000_000_000
+QUOTA = 4_000_000_000
 
 MAX_VISITORS = 100
 MAX_NAME_LENGTH = 30
@@ -110,6 +123,61 @@ class Audience:
         self.tell(people=sorted(self._names.values(), key=str.casefold))
 
 
+class Attachments(WritableFileResource):
+    """The files on the board, in a directory that goes with it; any thread may call any method.
+
+    Every page is told of all of them whenever one is added or removed.
+    """
+
+    def __init__(self, audience: Audience) -> None:
+        directory = tempfile.mkdtemp(prefix="note-board-")
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        super().__init__(
+            directory, max_file_size=MAX_FILE_SIZE, quota=QUOTA, collision="rename", index=""
+        )
+        self.audience = audience
+        self._telling = threading.Lock()  # so that the last list sent is right
+
+    #: The page has no use for it.
+    put_file = None  # type: ignore[assignment]
+
+    def all(self) -> list[dict[str, object]]:
+        """Return name, size, type and URL of each file, the oldest first."""
+        with os.scandir(self.root) as entries:
+            found = [(entry.stat(), entry.name) for entry in entries if entry.name[0] != "."]
+        found.sort(key=lambda each: each[0].st_mtime_ns)
+        return [
+            {
+                "name": name,
+                "size": status.st_size,
+                "type": content_type_of(name),
+                "url": f"/files/{quote(name)}",
+            }
+            for status, name in found
+        ]
+
+    def welcome(self, page: WebSocketRequest) -> None:
+        """Show the files to a page that opens."""
+        with self._telling:
+            page.send(json.dumps({"files": self.all()}))
+
+    def telling(self, handler: Handler) -> Handler:
+        """Tell the pages what a request has changed, and let no file run as a page of the board."""
+
+        def answer(request: Request) -> Response:
+            changes = request.method in ("POST", "DELETE")
+            if request.method == "POST" and len(self.all()) >= MAX_FILES:
+                raise Conflict("There are too many files. Delete one first.")
+            response = handler(request)
+            if changes and response.status_code < 300:
+                with self._telling:
+                    self.audience.tell(files=self.all())
+            response.headers["Content-Security-Policy"] = "sandbox"
+            return response
+
+        return answer
+
+
 class Board:
     """The notes, in memory, bounded in number and size; any thread may call any method.
 
@@ -119,6 +187,7 @@ class Board:
 
     def __init__(self) -> None:
         self.audience = Audience()
+        self.attachments = Attachments(self.audience)
         self._lock = threading.Lock()  # guards the two below
         self._notes: dict[int, Note] = {}
         # Not from 1: a page that was open while the server was started again must not take a new
@@ -130,6 +199,7 @@ class Board:
         with self._lock:
             self.audience.add(page, name)
             page.send(json.dumps({"notes": [asdict(note) for note in self._notes.values()]}))
+        self.attachments.welcome(page)
 
     def all(self) -> list[Note]:
         """Return all notes, the newest first."""
@@ -260,8 +330,10 @@ def only_our_own(handler: Handler) -> Handler:
 
     def answer(request: Request) -> Response:
         response = handler(request)
-        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
-        response.headers["Cache-Control"] = "no-cache"
+        headers = response.headers
+        if "Content-Security-Policy" not in headers:
+            headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+        headers["Cache-Control"] = "no-cache"
         return response
 
     return answer
@@ -269,10 +341,15 @@ def only_our_own(handler: Handler) -> Handler:
 
 def app() -> Router:
     """Make a board of its own, with everything that serves it."""
+    board = Board()
     api = Router()
-    api.register_routes(NotesApi(Board()))
+    api.register_routes(NotesApi(board))
     api.error_handler(HTTPError, as_json)
+    files = Router(middlewares=[board.attachments.telling])
+    files.register_routes(board.attachments)
+    files.error_handler(HTTPError, as_json)
     router = Router(middlewares=[only_our_own])
     router.mount("/api", api)
+    router.mount("/files", files)
     router.register_routes(FileResource(str(STATIC)))
     return router

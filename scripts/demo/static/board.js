@@ -2,12 +2,14 @@
 // board, then each change in its order; after a break, the whole board again. Requests only ask for
 // changes. Whatever people wrote goes into the page as text, never as markup.
 
+import { act, call, tell } from "./asking.js";
+import * as attachments from "./attachments.js";
+
 const FIRST_DELAY = 500; // milliseconds until it connects again; twice as long after each failure
 const LONGEST_DELAY = 15000;
 
 const list = document.querySelector("#notes");
 const empty = document.querySelector("#empty");
-const status = document.querySelector("#status");
 const connection = document.querySelector("#connection");
 const here = document.querySelector("#here");
 const people = document.querySelector("#people");
@@ -17,42 +19,6 @@ const template = document.querySelector("#note-template");
 
 let name = localStorage.getItem("name") ?? "";
 let socket;
-
-function tell(text, failed = false) {
-  status.textContent = text;
-  status.classList.toggle("failed", failed);
-}
-
-async function call(method, path, content) {
-  const options = { method, headers: { Accept: "application/json" } };
-  if (content !== undefined) {
-    options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(content);
-  }
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Error("The server does not answer. Is it still running?");
-  }
-  const answer = response.status === 204 ? null : await response.json();
-  if (!response.ok) {
-    throw new Error(answer.message || `The server answered ${response.status}.`);
-  }
-  return answer;
-}
-
-// Runs what a button does: it is disabled meanwhile, and a failure is told to the user.
-async function act(button, action) {
-  button.disabled = true;
-  try {
-    await action();
-  } catch (error) {
-    tell(error.message, true);
-  } finally {
-    button.disabled = false;
-  }
-}
 
 function timeOf(note) {
   const written = new Date(note.changed * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
@@ -149,6 +115,8 @@ const hear = {
   gone(id) {
     drop(itemOf(id));
   },
+  // All attachments, the oldest first.
+  files: attachments.showAll,
   // Everybody who is here.
   people(names) {
     people.replaceChildren(
