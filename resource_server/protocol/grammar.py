@@ -38,7 +38,7 @@ PARTIAL_LINE = re.compile(rb"[\t -~\x80-\xff]*+(?:\r\n?)?")
 
 # Every field that framing and routing need, found in one pass over a validated block.
 FRAMING_FIELDS = re.compile(
-    rb"\r\n((?i:host|content-length|transfer-encoding|connection|expect)):([^\r]*+)"
+    rb"\r\n((?i:host|content-length|transfer-encoding|connection|expect|content-encoding)):([^\r]*+)"
 )
 
 # RFC 9110 §7.2 and RFC 3986 §3.2.2, §3.2.3; no userinfo.

@@ -189,10 +189,15 @@ def check_host(value: bytes) -> int:
 class Framing:
     """What the fields of one head say about the connection and the body."""
 
-    __slots__ = ("expects_continue", "host", "keep_alive", "length")
+    __slots__ = ("encoded", "expects_continue", "host", "keep_alive", "length")
 
     def __init__(
-        self, host: bytes | None, length: int | None, keep_alive: bool, expects_continue: bool
+        self,
+        host: bytes | None,
+        length: int | None,
+        keep_alive: bool,
+        expects_continue: bool,
+        encoded: bool = False,
     ) -> None:
         #: the Host field, which HTTP/1.0 may lack
         self.host = host
@@ -200,6 +205,8 @@ class Framing:
         self.length = length
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        #: whether there is a Content-Encoding
+        self.encoded = encoded
 
 
 # What the fields that framing needs have said before, by these fields alone: clients send few
@@ -243,7 +250,7 @@ def _read_framing(found: list[tuple[bytes, bytes]], minor: bytes) -> Framing:
         raise ExpectationFailed("The only expectation this server meets is '100-continue'.")
     options = _list_members(fields.get(b"connection", []))
     keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-    return Framing(host, length, keep_alive, expects_continue)
+    return Framing(host, length, keep_alive, expects_continue, b"content-encoding" in fields)
 
 
 def _read_host(values: list[bytes], minor: bytes) -> bytes | None:

@@ -138,6 +138,11 @@ class HTTP1:
         """The body's length in bytes as declared, or None when it is chunked."""
         return self._framing.length
 
+    @property
+    def content_encoded(self) -> bool:
+        """Whether the body is in a content coding: there is a Content-Encoding field."""
+        return self._framing.encoded
+
     def receive(self, data: bytes) -> None:
         """Take what the client sent. Once the connection is closed it is thrown away."""
         if self._buffer:

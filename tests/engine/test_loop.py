@@ -557,7 +557,8 @@ class TestConnections:
         monkeypatch.setattr("resource_server.engine.body.CollectedBody.write", full)
         bench.lead()
         with Client(bench.address) as client:
-            assert client.post("/", b"abc").status == 500
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+            assert client.read().status == 500
             assert client.is_closed()
         assert "could not be stored: [Errno 28]" in caplog.text
 

@@ -412,8 +412,10 @@ class TestBudget:
                 # Two fill the memory, two files take the others.
                 client.send(head % 1000 + b"x" * 999)
             with Client(server.address) as late:
+                # In chunks, as what has come together with its head takes no room.
+                chunked = head.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
                 while True:
-                    late.send(head % 1000 + b"x" * 1000)
+                    late.send(chunked + b"3e8\r\n" + b"x" * 1000 + b"\r\n0\r\n\r\n")
                     answer = late.read()
                     if answer.status == 503:
                         break
@@ -422,6 +424,9 @@ class TestBudget:
                 assert int(answer.fields["retry-after"]) > 0
                 assert answer.fields["connection"] == "close" or late.is_closed()
             assert requests.get(server.url + "/progress/x", timeout=PATIENCE).status_code == 404
+            with Client(server.address) as small:
+                small.send(head % 1000 + b"x" * 1000)
+                assert small.read().body == b"1000"
             for client in clients:
                 client.send(b"x")
                 assert client.read().body == b"1000"
