@@ -53,7 +53,6 @@ from .response import (
     Redirect,
     Response,
     SerializableResponse,
-    StreamResponse,
     TextResponse,
 )
 from .routing.options import SAME_ORIGIN
@@ -94,16 +93,19 @@ if TYPE_CHECKING:
     from .client.reader import Reconnect
     from .client.upgrade import WebSocketRefused
     from .client.websocket import ClientWebSocket
+    from .events import Event, EventChannel, EventStream
     from .files import FileResource, FileResponse, path_join_safe
     from .files.writable import WritableFileResource
     from .forms.form import Form
     from .forms.upload import UploadedFile
+    from .latest import LatestFrame
     from .preconditions import conditional
     from .progress import UploadProgress
     from .protocol.limits import Limits
     from .serializable import Serializable as Serializable
     from .serializable import SerializableEnum as SerializableEnum
     from .serializable import SerializableError as SerializableError
+    from .streams import StreamResponse
     from .websockets import WebSocketGroup, WebSocketOpCode, WebSocketRequest, WebSocketSession
 
 __version__ = "0.1.0"
@@ -122,6 +124,9 @@ __all__ = [
     "Converter",
     "Disconnected",
     "ErrorResponse",
+    "Event",
+    "EventChannel",
+    "EventStream",
     "ExpectationFailed",
     "FieldError",
     "FileResource",
@@ -140,6 +145,7 @@ __all__ = [
     "Headers",
     "InternalServerError",
     "JsonResponse",
+    "LatestFrame",
     "LengthRequired",
     "Limits",
     "MethodNotAllowed",
@@ -221,14 +227,19 @@ _ON_FIRST_USE = {
     "Timeout": "client",
     "TooLarge": "client",
     "TooManyRedirects": "client",
+    "Event": "events",
+    "EventChannel": "events",
+    "EventStream": "events",
     "FileResource": "files",
     "FileResponse": "files",
     "Form": "forms.form",
+    "LatestFrame": "latest",
     "Limits": "protocol.limits",
     # Not in __all__: "import *" shall work without the extra that they need.
     "Serializable": "serializable",
     "SerializableEnum": "serializable",
     "SerializableError": "serializable",
+    "StreamResponse": "streams",
     "UploadProgress": "progress",
     "UploadedFile": "forms.upload",
     "WebSocketGroup": "websockets",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .headers import HeadersLike
     from .request import Request
+    from .streams import Source, Trailers
 
 Handler: TypeAlias = Callable[["Request"], "Response"]
 Middleware: TypeAlias = Callable[[Handler], Handler]
@@ -72,15 +73,18 @@ class Response:
     Transfer-Encoding is one of, and TypeError for a payload of another type.
 
     What the server reads:
-    `status_code`; `body`, the whole content as bytes, or None when there is an `iterator` of pieces
-    or a `file`, of which `content_length` bytes follow from its position, or, of a regular file,
-    `parts`: bytes as they are, and (offset, length) in it. And `header_lines()`.
+    `status_code`; `body`, the whole content as bytes, or None when there is an `iterator` of
+    pieces, a `source` to pull them from (see streams.py), or a `file`, of which `content_length`
+    bytes follow from its position, or, of a regular file, `parts`: bytes as they are, and (offset,
+    length) in it; `trailers` behind chunked content; and `header_lines()`.
     """
 
     body: bytes | None = b""
     iterator: Iterator[bytes] | None = None
     file: BinaryIO | None = None
     parts: Sequence[bytes | tuple[int, int]] | None = None
+    source: Source | None = None
+    trailers: Trailers | None = None
     # What the connection goes on as after a 101 (RFC 9110 §15.2.2): here it passes through the
     # middlewares, which may put another response in its place.
     socket: object | None = None
@@ -283,16 +287,21 @@ class Response:
         return headers.encode()
 
     def close(self) -> None:
-        """Close the iterator and the file; more than once does nothing more."""
+        """Close the iterator, the source and the file; more than once does nothing more."""
         iterator, self.iterator = self.iterator, None
+        source, self.source = self.source, None
         file, self.file = self.file, None
         try:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
         finally:
-            if file is not None:
-                file.close()
+            try:
+                if source is not None:
+                    source.close()
+            finally:
+                if file is not None:
+                    file.close()
 
     def negotiate(self, request: Request) -> Response:
         """Return the response to send: in gzip if this one allows it and the client accepts it.
@@ -312,12 +321,12 @@ class Response:
         return response
 
     def _copy(self) -> Self:
-        """Return a response with the same content and headers of its own; takes the iterator."""
+        """Return one with the same content and headers of its own; takes iterator and source."""
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
         if self._headers is not None:
             copy._headers = self._headers.copy()
-        self.iterator = None
+        self.iterator = self.source = None
         return copy
 
     def _compress(self) -> None:
@@ -387,30 +396,6 @@ class HTMLResponse(Response):
         compress: bool = False,
     ) -> None:
         super().__init__(html, status_code, headers, compress, content_type=HTML)
-
-
-class StreamResponse(Response):
-    """What an iterable of bytes or str yields, sent as it comes.
-
-    `content_length` is the number of bytes if it is known; without it the content is chunked.
-    `compress` allows gzip, if `content_type` is one of text.
-    """
-
-    def __init__(
-        self,
-        iterator: Iterable[bytes | str],
-        status_code: int = 200,
-        headers: HeadersLike | None = None,
-        compress: bool = False,
-        *,
-        content_type: str = BINARY,
-        content_length: int | None = None,
-    ) -> None:
-        super().__init__(None, status_code, headers, compress, content_type=content_type)
-        self.payload = iterator
-        self.body = None
-        self.iterator = Pieces(iterator)
-        self._content_length = content_length
 
 
 class SerializableResponse(Response):

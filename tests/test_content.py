@@ -14,7 +14,8 @@ import pytest
 
 from resource_server.content import json_bytes
 from resource_server.request import Request
-from resource_server.response import ErrorResponse, Response, StreamResponse
+from resource_server.response import ErrorResponse, Response
+from resource_server.streams import StreamResponse
 
 LONG = "abcdefgh" * 100
 

@@ -24,11 +24,11 @@ from resource_server.response import (
     Redirect,
     Response,
     SerializableResponse,
-    StreamResponse,
     TextResponse,
     error_response,
     to_response,
 )
+from resource_server.streams import StreamResponse
 
 
 class Source:

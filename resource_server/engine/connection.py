@@ -9,6 +9,8 @@ RESUMING      its turn: another request has been received already         yes
 COLLECTING    a request's body                                            yes
 WORKING       the thread that runs the handler to give it back            no
 WRITING       the socket to take the rest of a response                   yes
+FEEDING       the source of a response to wake it, the socket to take     yes
+              the rest of a piece, the client to leave
 CLOSING       the client to read the last response and leave              yes
 CLOSED        nothing                                                     no more
 ============  ==========================================================  ==================
@@ -39,7 +41,8 @@ from ..errors import (
 from ..response import error_response
 from .body import CollectedBody
 from .coding import open_body, refused_coding
-from .exchange import Exchange, Refusal, learn
+from .exchange import Refusal, close_response, learn
+from .feed import Feeding
 from .tls import TLSSocket
 from .wire import RECEIVE_SIZE
 
@@ -48,7 +51,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..request import Request
+    from ..response import Response
     from .exchange import Endpoint
+    from .feed import Feed
     from .loop import Loop
 
 log = logging.getLogger("resource_server")
@@ -69,6 +74,7 @@ class State(enum.Enum):
     COLLECTING = enum.auto()
     WORKING = enum.auto()
     WRITING = enum.auto()
+    FEEDING = enum.auto()
     CLOSING = enum.auto()
     CLOSED = enum.auto()
 
@@ -77,7 +83,7 @@ class State(enum.Enum):
 READING, WORKING = State.READING, State.WORKING
 
 
-class Connection(Exchange):
+class Connection(Feeding):
     """A client's connection in a loop.
 
     :param client_address: host and port.
@@ -87,7 +93,6 @@ class Connection(Exchange):
     __slots__ = (
         "_interest",
         "_partial",
-        "deadline",
         "server_address",
         "state",
     )
@@ -102,7 +107,6 @@ class Connection(Exchange):
         super().__init__(loop, sock, client_address)
         self.server_address = server_address
         self.state = READING
-        #: when to call ``expire``, ``time.monotonic`` seconds
         self.deadline = loop.now + loop.limits.head
         self._interest = 0
         # whether the beginning of a head has been received
@@ -154,6 +158,8 @@ class Connection(Exchange):
             return self._receive_body()
         if state is State.WRITING:
             return self._write()
+        if state is State.FEEDING:
+            return self._feed_on(mask)
         if state is State.CLOSING:
             self._discard()
         elif state is State.HANDSHAKE:
@@ -161,6 +167,15 @@ class Connection(Exchange):
         elif not mask:
             # Closed while a handler was at work, who gives it back now.
             self.release()
+        return True
+
+    def on_wake(self, feed: Feed) -> bool:
+        """Go on with a response, if that is still what ``feed`` feeds.
+
+        :returns: whether the calling thread still leads.
+        """
+        if self._feed is feed and self.state is State.FEEDING:
+            return self._feed_on(0)
         return True
 
     def _shake_hands(self) -> bool:
@@ -359,23 +374,35 @@ class Connection(Exchange):
         if not leads:
             self.finish(request, endpoint, response, started)
             return False
-        if response.iterator is not None:
+        if response.iterator is not None or response.source is not None:
             # Foreign code again, and maybe for hours.
             return self._hand_over(
-                request, endpoint, lambda: self.finish(request, endpoint, response, started)
+                request,
+                endpoint,
+                lambda: self.finish(request, endpoint, response, started),
+                response,
             )
         self._deliver(request, endpoint, response, started)
         if self._file is not None and self._output is None and not self.broken:
             return self._pump()
         return self._settle()
 
-    def _hand_over(self, request: Request, endpoint: Endpoint, job: Callable[[], None]) -> bool:
+    def _hand_over(
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        job: Callable[[], None],
+        response: Response | None = None,
+    ) -> bool:
+        """Have a worker do ``job``, which is to send ``response`` if there is one already."""
         self.state = WORKING
         self._request, self._endpoint = request, endpoint
         try:
             self.loop.crew.submit(job)
         except RuntimeError as error:
             log.error("No thread could be started for a request: %s", error)
+            if response is not None:
+                close_response(response)
             return self._refuse(InternalServerError(), request)
         return True
 
@@ -385,6 +412,10 @@ class Connection(Exchange):
         if self.broken:
             self.drop()
             return True
+        if self._feed is not None:
+            self.state = State.FEEDING
+            self.deadline = self.loop.now + self.limits.write
+            return self._begin_feeding()
         if self._output is not None or self._file is not None:
             self.state = State.WRITING
             self.deadline = self.loop.now + self.limits.write
@@ -471,6 +502,8 @@ class Connection(Exchange):
             self.deadline = math.inf
         elif (state is READING and self._partial) or state is State.COLLECTING:
             self._refuse(RequestTimeout("The request came too slowly."), self._request)
+        elif state is State.FEEDING:
+            self._keep_alive()
         else:
             self.close()
 
@@ -478,6 +511,8 @@ class Connection(Exchange):
         """Close unless something is under way that a client waits for."""
         if self.state in (READING, State.HANDSHAKE):
             self.close()
+        elif self.state is State.FEEDING:
+            self._end_source()
 
     def _begin_closing(self) -> None:
         """Close so that the client surely reads the response (RFC 9112 §9.6)."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..request import Closable, Request
     from ..websockets import Route
+    from .feed import Feed
     from .loop import Loop, Timed
     from .tls import TLSSocket
     from .websocket import WebSocketConnection
@@ -77,6 +78,9 @@ FILE_TURN = 1048576
 HAND_OVER = 0.002
 #: … and below which it comes back. Between the two it stays where it is.
 TAKE_BACK = 0.0005
+#: Seconds that a piece of a stream takes to come if the stream waits for something: it is worth a
+#: look whether the client is still there.
+SLOW_PIECE = 0.01
 #: How much the newest run counts in a route's average.
 _WEIGHT = 0.125
 # The head waits for the file that follows, for it to share a packet (Linux).
@@ -144,6 +148,7 @@ class Exchange(Wire):
 
     __slots__ = (
         "_endpoint",
+        "_feed",
         "_file",
         "_kept",
         "_output",
@@ -167,8 +172,10 @@ class Exchange(Wire):
         self._kept: tuple[Closable, ...] = ()
         self._request: Request | None = None
         self._endpoint: Endpoint | None = None
-        # What is left of the response for the loop to send: bytes, and then a file.
+        # What is left of the response for the loop to send: bytes, and then a file, or what a
+        # source gives.
         self._output: memoryview | None = None
+        self._feed: Feed | None = None
         self._file: FileContent | None = None
         # Opened by the request that is being answered.
         self._websocket: WebSocketConnection | None = None
@@ -177,6 +184,9 @@ class Exchange(Wire):
 
         def on_event(self, mask: int) -> bool:
             """Go on in the loop, as `Connection` does."""
+
+        def _open_source(self, request: Request, response: Response) -> None:
+            """Open a response's source, as `Feeding` does."""
 
     # -- a worker's jobs -------------------------------------------------------------------
 
@@ -282,13 +292,14 @@ class Exchange(Wire):
             self._end_websocket()
         try:
             first: bytes | None = None
-            if response.iterator is not None:
+            if response.iterator is not None or response.source is not None:
                 assert request is not None
                 assert endpoint is not None
                 response, first = self._begin_stream(request, endpoint, response)
             head, response = self._start(response)
             if response is _FAILED:
                 self._end_websocket()
+                self._close_feed()
             body = response.body
             if body is not None:
                 if self._websocket is not None:
@@ -300,7 +311,7 @@ class Exchange(Wire):
                 sent = len(body)
             elif not http.sends_payload:
                 http.finish()
-                _close(response)
+                close_response(response)
                 self._send_some(head, b"")
             elif response.file is not None:
                 file, response.file = response.file, None
@@ -308,6 +319,8 @@ class Exchange(Wire):
                 sent = self._file.left
                 with self._io:
                     self._output = self._try_send(head, _MORE)
+            elif self._feed is not None:
+                self._send_some(head, b"")
             else:
                 sent = self._stream(head, first, response)
         except OSError as error:
@@ -325,12 +338,12 @@ class Exchange(Wire):
         try:
             if response.status_code < 200 and self._websocket is None:
                 raise ValueError(f"{response.status_code} is no status of a final response")
-            if response.body is None:
+            if response.body is None and self._feed is None:
                 _check_source(response)
             return self.http.start(response, self.loop.date_line()), response
         except Exception:  # noqa: BLE001 - the application's response may be anything
             log_exception("A response could not be sent.")
-            _close(response)
+            close_response(response)
             return self.http.start(_FAILED, self.loop.date_line()), _FAILED
 
     def _send_some(self, head: bytes, body: bytes) -> None:
@@ -445,19 +458,23 @@ class Exchange(Wire):
         """Take the first piece before the head is sent, so that a failure can still be answered.
 
         An empty piece has the head sent without waiting for more. A response without content takes
-        none.
+        none. A source is opened in the same place.
 
         :returns: what to send, and its first piece or None.
         """
         failed = False
-        while response.iterator is not None and self.http.wants_content(response.status_code):
+        while self.http.wants_content(response.status_code):
             try:
-                return response, next(response.iterator, None)
+                if response.iterator is not None:
+                    return response, next(response.iterator, None)
+                if response.source is not None:
+                    self._open_source(request, response)
+                break
             except Disconnected:
-                _close(response)
+                close_response(response)
                 raise
             except BaseException as error:  # noqa: BLE001 - one request never ends the server
-                _close(response)
+                close_response(response)
                 # In the manner of the route, which may be another stream, but not for ever.
                 response = _FAILED if failed else endpoint.fail(request, error)
                 failed = True
@@ -474,6 +491,7 @@ class Exchange(Wire):
         pieces = response.iterator
         assert pieces is not None
         piece = first
+        waited = 0.0
         try:
             while piece is not None:
                 data = http.encode(piece)
@@ -483,8 +501,17 @@ class Exchange(Wire):
                     head = b""
                     # RFC 9110 §10.1.1: a client that has a final status is asked for nothing more.
                     http.expects_continue = False
+                if waited > SLOW_PIECE and self.gone():
+                    # Found now, and not in a piece that may be an hour away.
+                    raise Disconnected("The client has gone.")
+                waited = -perf_counter()
                 piece = next(pieces, None)
-            self.send_all(head + http.end())
+                waited += perf_counter()
+            trailers = response.trailers
+            if trailers is None or http.payload is not Payload.CHUNKED:
+                self.send_all(head + http.end())
+            else:
+                self.send_all(head + http.end(trailers.fields()))
             http.finish()
         except Disconnected:
             raise
@@ -500,7 +527,7 @@ class Exchange(Wire):
             self._cut_stream()
             raise Disconnected("The stream failed.") from error
         finally:
-            _close(response)
+            close_response(response)
         return sent
 
     def _cut_stream(self) -> None:
@@ -517,9 +544,15 @@ class Exchange(Wire):
         self._output = None
         self._drop_body()
         self._end_websocket()
+        self._close_feed()
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _close_feed(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.close()
 
     def _drop_body(self) -> None:
         self._request = self._endpoint = None
@@ -543,13 +576,13 @@ def _check_source(response: Response) -> None:
     if response.file is not None:
         if response.content_length is None:
             raise ValueError("a response with a file has to tell its content_length")
-    elif response.iterator is None:
+    elif response.iterator is None and response.source is None:
         raise ValueError(
             "the content of this response has been sent before; make a new one each time"
         )
 
 
-def _close(response: Response) -> None:
+def close_response(response: Response) -> None:
     """Close an iterator or a file, which is the application's code."""
     try:
         response.close()

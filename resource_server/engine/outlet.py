@@ -18,10 +18,11 @@ import os
 import threading
 
 from ..errors import WebSocketClosed
-from ..protocol.frames import Violation
+from ..protocol.frames import Violation, encode_frame
 from ..protocol.websocket import WebSocket
 from ..websockets import WebSocketOpCode, opcode_and_payload
 from .defects import log_exception
+from .feed import Feed
 from .outbox import Outbox
 from .wire import IMPATIENT
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from ..request import Request
+    from ..streams import Source
     from ..websockets import Outgoing, Route, Sendable
     from .loop import Loop
     from .tls import TLSSocket
@@ -47,6 +50,7 @@ class Outlet:
         "_corked",
         "_encoding",
         "_farewell",
+        "_feed",
         "_io",
         "_opener",
         "_outbox",
@@ -93,11 +97,16 @@ class Outlet:
         # What this side has closed with.
         self._farewell = (1006, "")
         self._at_close: list[Callable[[], None]] | None = []
+        # What messages are pulled from while nothing else waits.
+        self._feed: Feed | None = None
 
     if TYPE_CHECKING:
 
         def on_event(self, mask: int) -> bool:
             """Go on in the loop, as `WebSocketConnection` does."""
+
+        def drop(self) -> None:
+            """End it now, as `WebSocketConnection` does."""
 
     # -- any thread ------------------------------------------------------------------------
 
@@ -230,6 +239,30 @@ class Outlet:
                 return
         callback()
 
+    def feed(self, source: Source, request: Request) -> None:
+        """Send what a source gives, each piece a binary message, when nothing else waits.
+
+        At its end the connection is closed.
+
+        :raises WebSocketClosed: when it is closed.
+        :raises RuntimeError: when there is a source already.
+        :raises Exception: what opening the source raises.
+        """
+        with self._io:
+            self._require_open()
+            if self._feed is not None:
+                raise RuntimeError("a WebSocket is attached to one source at most")
+            self._feed = feed = Feed(self, source)
+        try:
+            feed.open(request)
+        except BaseException:
+            self._feed = None
+            feed.close()
+            raise
+        # In the leader's hands, who may be looking at the source in this moment.
+        self.on_close(feed.look)
+        feed.look()
+
     # -- any thread, holding _io -----------------------------------------------------------
 
     def _require_open(self) -> None:
@@ -348,6 +381,44 @@ class Outlet:
 
     # -- the leader ------------------------------------------------------------------------
 
+    def on_wake(self, feed: Feed) -> bool:
+        """Send the next of a source, unless something waits; whether the caller still leads."""
+        for _ in range(2):
+            with self._io:
+                closed = self.closed
+                if not closed and (self._corked or self._outbox is not None):
+                    # It is looked at again when there is room.
+                    return True
+            piece: bytes | None = b""
+            if not closed:
+                try:
+                    piece = feed.take()
+                except BaseException:  # noqa: BLE001 - the application's source may raise anything
+                    log_exception("The source of a WebSocket failed.")
+                    self.close(INTERNAL_ERROR)
+            if piece is None:
+                return True
+            if not piece:
+                feed.close()
+                self._feed = None
+                self.close(1000)
+                return True
+            try:
+                with self._io:
+                    self._require_open()
+                    # Uncompressed, as most of what is worth it is compressed already, and the
+                    # leader has no time for it.
+                    self._put(encode_frame(WebSocketOpCode.Binary, piece))
+            except WebSocketClosed:
+                pass
+        feed.come_back()
+        return True
+
+    def _feed_on(self) -> None:
+        """There is room: look at the source in its turn."""
+        if self._feed is not None:
+            self._feed.come_back()
+
     def _flush(self) -> bool:
         """Send what waits, as far as the socket takes it; whether it took anything."""
         progress = False
@@ -365,6 +436,7 @@ class Outlet:
                 self.broken = True
             if not outbox:
                 self._outbox = None
+                self._feed_on()
             if progress or self.broken:
                 self._wake_senders()
         return progress
@@ -374,6 +446,7 @@ class Outlet:
         with self._io:
             self._corked = False
             self._wake_senders()
+            self._feed_on()
 
     def _answer_pings(self, payloads: list[bytes]) -> None:
         with self._io:

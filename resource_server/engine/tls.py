@@ -129,6 +129,10 @@ class TLSSocket:
         # SSLSocket.shutdown() would forget the TLS state; the transport below is what is meant.
         socket.socket.shutdown(self._sock, how)
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """Set an option of the socket below."""
+        self._sock.setsockopt(level, option, value)
+
     def fileno(self) -> int:
         """The descriptor, -1 when closed."""
         return self._sock.fileno()

@@ -30,6 +30,8 @@ RECEIVE_SIZE = 65536
 LONGEST_WAIT = 86_400.0
 #: Seconds that a worker waits for a client while very many do.
 IMPATIENT = 1.0
+#: Bytes that the system takes ahead for a client that shall have what is new.
+LITTLE = 65536
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -154,6 +156,18 @@ class Wire:
             return bool(poll.poll(0))
         return self._peeks_end(descriptor)
 
+    def gone(self) -> bool:
+        """Whether the client answered what it was sent last by a reset; False where none can tell.
+
+        Unlike `disconnected` it does not take one that only half-closed for gone. By the owner.
+        """
+        with self._io:
+            if self.broken or self.sock.fileno() < 0 or not hasattr(select, "poll"):
+                return self.broken
+            poll = select.poll()
+            poll.register(self.sock.fileno(), 0)
+            return bool(poll.poll(0))
+
     def _peeks_end(self, descriptor: int) -> bool:
         # Without POLLRDHUP the end shows only once everything before it has been read.
         readable, _, _ = select.select([descriptor], [], [], 0)
@@ -177,3 +191,15 @@ class Wire:
             pass
         with self._io:
             self.sock.close()
+
+
+def keep_little_waiting(sock: socket.socket | TLSSocket) -> None:
+    """Keep what waits in the system's buffers short, so that it does not grow old there."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is None:
+        return
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, option, LITTLE)
+    except OSError:
+        # Not of TCP, or no longer there.
+        pass

@@ -493,14 +493,14 @@ class HTTP1:
         if self.head_only:
             if length is not None:
                 return b"Content-Length: %d\r\n" % length
-            return b"Transfer-Encoding: chunked\r\n" if self.version >= 11 else b""
+            return _chunked(response) if self.version >= 11 else b""
         if length is not None:
             self.payload = LENGTH
             self._sends_left = length
             return b"Content-Length: %d\r\n" % length
         if self.version >= 11:
             self.payload = Payload.CHUNKED
-            return b"Transfer-Encoding: chunked\r\n"
+            return _chunked(response)
         self.payload = Payload.UNTIL_CLOSE
         self.keep_alive = False
         return b""
@@ -566,6 +566,13 @@ class HTTP1:
             self._complete = self._reading is DONE and not self._buffer
             self._reading = CLOSED
             self._buffer = b""
+
+
+def _chunked(response: Response) -> bytes:
+    """The fields of chunked content, with those announced that will follow it (RFC 9110 §6.6.2)."""
+    trailers = response.trailers
+    announced = b"" if trailers is None else b"Trailer: %b\r\n" % trailers.names.encode("ascii")
+    return b"Transfer-Encoding: chunked\r\n" + announced
 
 
 def _status_line(status_code: int) -> bytes:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..protocol.opening import Accepted
     from ..request import Request
+    from ..streams import Source
     from ..websockets import Message, Outgoing, Route, Sendable
 
     Event = tuple[WebSocketOpCode, str | bytes]
@@ -154,6 +155,25 @@ class MemoryConnection:
             self._farewell = (1005 if code is None else code, reason)
             self._to_client(frame)
         self._leave()
+
+    def feed(self, source: Source, request: Request, /) -> None:
+        """Send what a source gives, as binary messages, at once; raises as `send` does."""
+        one_at_a_time = threading.Lock()
+
+        def pull() -> None:
+            with one_at_a_time:
+                while not self.closed and (piece := source.take()) is not None:
+                    self.send(piece) if piece else self.close()
+
+        with self._changed:
+            self._require_open()
+        try:
+            source.open(request, pull)
+        except BaseException:
+            source.close()
+            raise
+        self.on_close(source.close)
+        pull()
 
     def on_close(self, callback: Callable[[], None], /) -> None:
         """Call it once, when it is no longer open, or now if that is so already."""

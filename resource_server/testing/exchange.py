@@ -7,6 +7,7 @@ here in the thread that asks, in the same order and with the same answers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from ..engine.body import CollectedBody, LiveBody
@@ -22,6 +23,7 @@ from ..errors import (
 )
 from ..headers import Headers, format_date
 from ..protocol.http1 import HTTP1
+from ..protocol.states import Payload
 from ..response import Response, error_response, instance_of
 from .connection import MemoryConnection, open_connection
 from .failures import note_exception, watch
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     from ..request import Closable, Request
     from ..routing.endpoint import Endpoint
     from ..routing.router import Router
+    from ..streams import Source
     from ..websockets import Route
 
     Address = tuple[str, int]
 
 #: Statuses after which a server reads nothing more of its client: the request is in doubt.
 _UNTRUSTED = frozenset([400, 501])
+#: Seconds to wait for a source that gives nothing.
+SOURCE_PATIENCE = 5.0
 
 
 class Exchange:
@@ -65,6 +70,8 @@ class Exchange:
         self.interim: list[tuple[int, Headers]] = []
         self.request: Request | None = None
         self.connection: MemoryConnection | None = None
+        #: what followed the content
+        self.trailers: Headers | None = None
         #: exceptions of a WebSocket that was not opened after all
         self.errors: list[BaseException] = []
         self._router = router
@@ -74,6 +81,8 @@ class Exchange:
         self._endpoint: Endpoint | None = None
         self._body: CollectedBody | None = None
         self._kept: list[Closable] = []
+        # Of a response's source: there may be something to take.
+        self._woken = threading.Event()
 
     # What a request asks of its connection, and a body that is read while it arrives.
 
@@ -215,7 +224,7 @@ class Exchange:
             response.socket is not self.connection or response.status_code != 101
         ):
             self._end_websocket()
-        if response.iterator is not None:
+        if response.iterator is not None or response.source is not None:
             response, first = self._begin_stream(response)
         head, response = self._start(response)
         status_line, _, fields = head.removesuffix(b"\r\n\r\n").partition(b"\r\n")
@@ -224,14 +233,18 @@ class Exchange:
         return int(status_line[9:12]), headers, pieces
 
     def _begin_stream(self, response: Response) -> tuple[Response, bytes | None]:
-        """Take the first piece before the head is sent, so that a failure can be answered."""
+        """Take the first piece, or open the source, so that a failure can be answered."""
         failed = False
         request, endpoint = self.request, self._endpoint
         assert request is not None
         assert endpoint is not None
-        while response.iterator is not None and self.http.wants_content(response.status_code):
+        while self.http.wants_content(response.status_code):
             try:
-                return response, next(response.iterator, None)
+                if response.iterator is not None:
+                    return response, next(response.iterator, None)
+                if response.source is not None:
+                    response.source.open(request, self._woken.set)
+                break
             except BaseException as error:  # noqa: BLE001 - as in the server
                 _close(response)
                 response = _failed() if failed else endpoint.fail(request, error)
@@ -246,7 +259,9 @@ class Exchange:
         try:
             if response.status_code < 200 and self.connection is None:
                 raise ValueError(f"{response.status_code} is no status of a final response")
-            if response.body is None and response.file is None and response.iterator is None:
+            if response.body is None and not (
+                response.file or response.iterator is not None or response.source is not None
+            ):
                 raise ValueError(
                     "the content of this response has been sent before; make a new one each time"
                 )
@@ -268,6 +283,8 @@ class Exchange:
             pieces = iter((response.body,) if response.body else ())
         elif response.file is not None:
             pieces = self._read_file(response)
+        elif response.source is not None:
+            pieces = self._pull(response.source)
         else:
             pieces = self._stream(response, first)
         yield from pieces
@@ -284,6 +301,30 @@ class Exchange:
             except UnreadableError as error:
                 raise error.__cause__ or error from None
 
+    def _pull(self, source: Source) -> Iterator[bytes]:
+        """Yield what a source gives; when it gives nothing, another thread has to make it go on."""
+        http, woken = self.http, self._woken
+        try:
+            while True:
+                woken.clear()
+                piece = source.take()
+                if piece:
+                    http.encode(piece)
+                    yield piece
+                elif piece is not None:
+                    http.end()
+                    return
+                elif not woken.wait(SOURCE_PATIENCE):
+                    raise TimeoutError(
+                        f"the response gave nothing within {SOURCE_PATIENCE} seconds: read it with"
+                        " stream=True, and publish before what is published is read, or end it"
+                    )
+        except (GeneratorExit, TimeoutError):
+            raise
+        except BaseException as error:
+            note_exception("The source of a response failed.")
+            raise Disconnected("The source of the response failed.") from error
+
     def _stream(self, response: Response, piece: bytes | None) -> Iterator[bytes]:
         http = self.http
         sent = 0
@@ -295,6 +336,8 @@ class Exchange:
                 sent += len(piece)
                 assert response.iterator is not None
                 piece = next(response.iterator, None)
+            if response.trailers is not None and http.payload is Payload.CHUNKED:
+                self.trailers = response.trailers.fields()
             http.end()
         except (GeneratorExit, Disconnected):
             raise

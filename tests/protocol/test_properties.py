@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
 from resource_server.protocol.states import Payload
-from resource_server.response import StreamResponse
+from resource_server.streams import StreamResponse
 from tests.protocol.feeding import CLIENT, Received, feed, head
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,8 @@ from resource_server.headers import Headers
 from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
 from resource_server.protocol.states import Answering, Payload
-from resource_server.response import Response, StreamResponse, error_response
+from resource_server.response import Response, error_response
+from resource_server.streams import StreamResponse
 from tests.protocol.feeding import CLIENT, head
 
 if TYPE_CHECKING:
