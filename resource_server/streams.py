@@ -111,13 +111,14 @@ class StreamResponse(Response):
 # routing, modifiers of requests, controls of responses, authentication, the content's format.
 _FORBIDDEN_TRAILERS = frozenset(
     parse_list(
-        "accept, accept-charset, accept-encoding, accept-language, age, authorization, cache-"
-        " control, connection, content-disposition, content-encoding, content-language, content-"
-        " length, content-location, content-range, content-type, cookie, date, expect, expires,"
-        " host, if-match, if-modified-since, if-none-match, if-range, if-unmodified-since, keep-"
-        " alive, location, max-forwards, pragma, proxy-authenticate, proxy-authorization, proxy-"
-        " connection, range, retry-after, set-cookie, strict-transport-security, te, trailer,"
-        " transfer-encoding, upgrade, vary, via, warning, www-authenticate"
+        "accept, accept-charset, accept-encoding, accept-language, age, authorization,"
+        " cache-control, connection, content-disposition, content-encoding, content-language,"
+        " content-length, content-location, content-range, content-type, cookie, date, expect,"
+        " expires, host, if-match, if-modified-since, if-none-match, if-range,"
+        " if-unmodified-since, keep-alive, location, max-forwards, pragma, proxy-authenticate,"
+        " proxy-authorization, proxy-connection, range, retry-after, set-cookie,"
+        " strict-transport-security, te, trailer, transfer-encoding, upgrade, vary, via,"
+        " warning, www-authenticate"
     )
 )
 

@@ -1,0 +1,641 @@
+"""Responses that are pulled from a source: what the engine promises to it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from resource_server import (
+    HTTPServer,
+    Limits,
+    NotFound,
+    Request,
+    Resource,
+    Response,
+    StreamResponse,
+    get,
+    post,
+)
+from resource_server.streams import Source
+from tests.rawclient import PATIENCE, Client
+from tests.wsclient import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Serve
+    from tests.functional.conftest import Records
+
+
+class Told(Source):
+    """A source that a test gives the pieces, and that checks how it is treated."""
+
+    def __init__(self, *pieces: object, keep_alive: float | None = None) -> None:
+        self.keep_alive = keep_alive
+        self.pieces: list[object] = list(pieces)
+        self.requests: list[Request] = []
+        self.wake: Callable[[], None] = lambda: None
+        self.opened = threading.Event()
+        self.stopped = threading.Event()
+        self.closed = threading.Event()
+        self.closings = 0
+        self.taken = 0
+        self.on_stop: object = b""
+        self.on_open: BaseException | None = None
+        self.idle_piece: object = b"."
+        self._inside = threading.Lock()
+
+    def give(self, *pieces: object) -> None:
+        self.pieces += pieces
+        self.wake()
+
+    def open(self, request: Request, wake: Callable[[], None]) -> None:
+        assert not self.requests
+        self.requests.append(request)
+        self.wake = wake
+        # It may be woken before anybody listens.
+        wake()
+        self.opened.set()
+        if self.on_open is not None:
+            raise self.on_open
+
+    def take(self) -> bytes | None:
+        assert self._inside.acquire(blocking=False), "two threads take at once"
+        try:
+            assert not self.closings
+            self.taken += 1
+            piece = self.pieces.pop(0) if self.pieces else None
+            if isinstance(piece, BaseException):
+                raise piece
+            return piece  # type: ignore[return-value]
+        finally:
+            self._inside.release()
+
+    def idle(self) -> bytes:
+        if isinstance(self.idle_piece, BaseException):
+            raise self.idle_piece
+        return self.idle_piece  # type: ignore[return-value]
+
+    def stop(self) -> None:
+        self.stopped.set()
+        if isinstance(self.on_stop, BaseException):
+            raise self.on_stop
+        if self.on_stop is not None:
+            self.pieces += [b"bye", self.on_stop]
+
+    def close(self) -> None:
+        self.closings += 1
+        self.closed.set()
+
+
+class App(Resource):
+    """Answers with the source that a test puts in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = Told()
+        self.status = 200
+        self.headers: dict[str, str] = {}
+
+    @get("/")
+    def index(self, request: Request) -> str:
+        return "hello"
+
+    @get("/it")
+    def it(self, request: Request) -> Response:
+        response = Response(None, self.status, self.headers)
+        response.body = None
+        response.source = self.source
+        return response
+
+    @post("/live", stream=True)
+    def live(self, request: Request) -> Response:
+        return self.it(request)
+
+    @get("/worker", blocking=True)
+    def worker(self, request: Request) -> Response:
+        return self.it(request)
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def server(app: App, serve: Serve) -> HTTPServer:
+    return serve(app)
+
+
+@pytest.fixture
+def client(server: HTTPServer) -> Iterator[Client]:
+    with Client(server.address) as client:
+        yield client
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@pytest.mark.usefixtures("quiet")
+class TestPieces:
+    @pytest.mark.parametrize("path", ["/it", "/worker"])
+    def test_are_sent_as_they_come(self, client: Client, app: App, path: str) -> None:
+        client.ask(path)
+        assert b"Transfer-Encoding: chunked" in client.head()
+        for piece in (b"a", b"bc"):
+            app.source.give(piece)
+            assert client.some() == chunk(piece)
+        app.source.give(b"d", b"")
+        assert client._exactly(len(chunk(b"d")) + 5) == chunk(b"d") + b"0\r\n\r\n"
+        assert app.source.closed.wait(PATIENCE)
+        # The connection goes on.
+        assert client.get("/").body == b"hello"
+        assert app.source.closings == 1
+        assert len(app.source.requests) == 1
+
+    def test_that_are_there_already_are_sent_at_once(self, client: Client, app: App) -> None:
+        app.source = Told(*[b"%d" % number for number in range(20)], b"")
+        answer = client.get("/it")
+        assert answer.chunks == [b"%d" % number for number in range(20)]
+        assert client.get("/").body == b"hello"
+
+    def test_larger_than_the_socket_takes_arrive(self, client: Client, app: App) -> None:
+        app.source = Told(bytes(5_000_000), b"x" * 3_000_000, b"")
+        assert client.get("/it").body == bytes(5_000_000) + b"x" * 3_000_000
+
+    def test_are_not_taken_before_the_client_has_those_before(
+        self, server: HTTPServer, app: App
+    ) -> None:
+        app.source = Told(*[bytes(1_000_000)] * 100, b"")
+        with Client(server.address, receive_buffer=4096) as slow, Client(server.address) as other:
+            slow.ask("/it")
+            slow.head()
+            eventually(lambda: app.source.taken)
+            # Nor does waking it have them taken.
+            for _ in range(20):
+                app.source.wake()
+                assert other.get("/").body == b"hello"
+            assert app.source.taken < 20
+        assert app.source.closed.wait(PATIENCE)
+
+    def test_of_others_come_in_between(self, server: HTTPServer, app: App) -> None:
+        class Endless(Told):
+            def take(self) -> bytes | None:
+                super().take()
+                return b"x"
+
+        app.source = Endless()
+        with Client(server.address) as greedy, Client(server.address) as other:
+            greedy.ask("/it")
+            greedy.head()
+            assert other.get("/").body == b"hello"
+            assert greedy.some()
+        assert app.source.closed.wait(PATIENCE)
+
+    def test_for_http_1_0_end_with_the_connection(self, client: Client, app: App) -> None:
+        app.source = Told(b"a", b"b")
+        client.ask("/it", version="1.0")
+        head = client.head()
+        assert b"Transfer-Encoding" not in head
+        assert b"Connection: close" in head
+        assert client._exactly(2) == b"ab"
+        app.source.give(b"c", b"")
+        assert client.rest() == b"c"
+
+    def test_may_have_a_length(self, client: Client, app: App) -> None:
+        app.headers = {"Content-Length": "3"}
+        app.source = Told(b"ab", b"c", b"")
+        answer = client.get("/it")
+        assert (answer.body, answer.fields["content-length"]) == (b"abc", "3")
+
+    def test_follow_a_body_that_was_not_read(self, client: Client, app: App) -> None:
+        app.source = Told(b"a")
+        client.send(b"POST /live HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nabc")
+        assert b"Connection: close" in client.head()
+        assert client.some() == chunk(b"a")
+        client.send(b"def")
+        app.source.give(b"")
+        assert client.rest() == b"0\r\n\r\n"
+
+    @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+    def test_are_not_asked_for_without_content(
+        self, client: Client, app: App, method: str, status: int
+    ) -> None:
+        app.status = status
+        assert client.get("/it", method=method).status == status
+        assert app.source.closed.wait(PATIENCE)
+        assert not app.source.opened.is_set()
+        assert app.source.closings == 1
+        assert client.get("/").body == b"hello"
+
+
+class TestClients:
+    @pytest.mark.usefixtures("quiet")
+    @pytest.mark.parametrize("vanish", ["close", "reset"])
+    def test_that_leave_are_missed_at_once(self, client: Client, app: App, vanish: str) -> None:
+        """Nothing has to be sent to find out."""
+        client.ask("/it")
+        client.head()
+        assert app.source.opened.is_set()
+        client.sock.close() if vanish == "close" else client.reset()
+        assert app.source.closed.wait(PATIENCE)
+        assert app.source.closings == 1
+        app.source.wake()
+
+    @pytest.mark.usefixtures("quiet")
+    def test_that_ask_meanwhile_are_answered_later(self, client: Client, app: App) -> None:
+        client.ask("/it")
+        client.head()
+        for _ in range(3):
+            client.ask("/")
+        app.source.give(b"a", b"")
+        assert client._exactly(11) == chunk(b"a") + b"0\r\n\r\n"
+        for _ in range(3):
+            assert client.read().body == b"hello"
+
+    @pytest.mark.usefixtures("quiet")
+    def test_that_send_too_much_meanwhile_are_held_back(
+        self, server: HTTPServer, client: Client, app: App
+    ) -> None:
+        app.source = Told(b"begin")
+        client.ask("/it")
+        client.head()
+        assert client.some() == chunk(b"begin")
+        pipelined = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+        client.sock.setblocking(False)
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += client.sock.send(pipelined * 100)
+        client.sock.settimeout(PATIENCE)
+        with Client(server.address) as other:
+            taken = app.source.taken
+            for _ in range(20):
+                assert other.get("/").body == b"hello"
+        # It was looked at no more often for that.
+        assert app.source.taken - taken <= 1
+        app.source.give(b"end")
+        assert client.some() == chunk(b"end")
+        client.sock.close()
+        # Nobody listens, so the end shows when something is sent.
+        while not app.source.closed.wait(0.01):
+            app.source.give(b"anybody?")
+
+    def test_that_take_nothing_are_cut_off(self, serve: Serve, app: App) -> None:
+        server = serve(app, limits=Limits(write=0.2))
+        app.source = Told(bytes(20_000_000))
+        with Client(server.address, receive_buffer=4096) as client:
+            client.ask("/it")
+            client.head()
+            assert app.source.closed.wait(PATIENCE)
+
+    def test_that_take_their_time_are_not(self, serve: Serve, app: App) -> None:
+        server = serve(app, limits=Limits(write=1.5))
+        app.source = Told(bytes(20_000_000), b"")
+        with Client(server.address, receive_buffer=4096) as client:
+            client.ask("/it")
+            client.head()
+            pace = threading.Event()
+            size = int(client._until(b"\r\n"), 16)
+            for _ in range(20):
+                size -= len(client._exactly(1_000_000))
+                pace.wait(0.1)
+            assert size == 0
+            assert client._exactly(7) == b"\r\n0\r\n\r\n"
+
+    @pytest.mark.usefixtures("quiet")
+    def test_hear_that_the_server_is_there(self, serve: Serve, app: App) -> None:
+        server = serve(app, limits=Limits(write=0.2))
+        app.source = Told(keep_alive=0.05)
+        with Client(server.address) as client:
+            client.ask("/it")
+            client.head()
+            for _ in range(3):
+                assert client.some() == chunk(b".")
+            app.source.give(b"a")
+            while (data := client.some()) == chunk(b"."):
+                pass
+            assert data.endswith(chunk(b"a"))
+
+    @pytest.mark.usefixtures("quiet")
+    def test_that_vanished_are_found_by_it(self, serve: Serve, app: App) -> None:
+        """The first sign of life that the client does not take, after what it did not read."""
+        server = serve(app, limits=Limits(write=0.3))
+        app.source = Told(keep_alive=0.1)
+        app.source.idle_piece = bytes(10_000_000)
+        with Client(server.address, receive_buffer=4096) as client:
+            client.ask("/it")
+            client.head()
+            assert app.source.closed.wait(PATIENCE)
+
+    def test_hear_nothing_if_there_is_nothing_to_say(self, serve: Serve, app: App) -> None:
+        server = serve(app, limits=Limits(write=0.2))
+        app.source = Told(keep_alive=0.02)
+        asked = threading.Semaphore(0)
+
+        class Silent(Told):
+            def idle(self) -> bytes:
+                asked.release()
+                return b""
+
+        app.source = Silent(keep_alive=0.02)
+        with Client(server.address) as client:
+            client.ask("/it")
+            client.head()
+            for _ in range(3):
+                assert asked.acquire(timeout=PATIENCE)
+            app.source.give(b"a")
+            assert client.some() == chunk(b"a")
+
+
+class TestFailures:
+    def test_to_open_are_answered(self, client: Client, app: App, logged: Records) -> None:
+        app.source.on_open = NotFound("no such source")
+        answer = client.get("/it")
+        assert answer.status == 404
+        assert b"no such source" in answer.body
+        assert app.source.closings == 1
+        assert logged.at_least(logging.WARNING) == []
+        app.source = Told()
+        app.source.on_open = ZeroDivisionError()
+        assert client.get("/it").status == 500
+        assert app.source.closings == 1
+        assert len(logged.at_least(logging.ERROR)) == 1
+        app.source.wake()
+        assert client.get("/").body == b"hello"
+
+    def test_to_write_the_head_close_the_source(
+        self, client: Client, app: App, logged: Records
+    ) -> None:
+        app.headers = {"Content-Length": "x"}
+        assert client.get("/it").status == 500
+        assert app.source.opened.is_set()
+        assert app.source.closings == 1
+        assert logged.at_least(logging.ERROR) == ["A response could not be sent."]
+        assert client.get("/").body == b"hello"
+
+    @pytest.mark.parametrize("piece", [ZeroDivisionError(), SystemExit(), "text", bytearray(b"x")])
+    def test_cut_the_content(
+        self, client: Client, app: App, logged: Records, piece: object
+    ) -> None:
+        app.source = Told(b"a", piece)
+        client.ask("/it")
+        client.head()
+        assert client.rest() == chunk(b"a")
+        assert app.source.closed.wait(PATIENCE)
+        assert logged.at_least(logging.ERROR) == ["The source of a response failed."]
+
+    def test_for_http_1_0_are_a_reset(self, client: Client, app: App) -> None:
+        app.source = Told(b"a")
+        client.ask("/it", version="1.0")
+        client.head()
+        assert client.some() == b"a"
+        app.source.give(ZeroDivisionError())
+        with pytest.raises(ConnectionResetError):
+            client.some()
+
+    @pytest.mark.parametrize("length", [1, 3])
+    def test_to_be_as_long_as_announced_cut_it(self, client: Client, app: App, length: int) -> None:
+        app.headers = {"Content-Length": str(length)}
+        app.source = Told(b"a", b"b", b"")
+        client.ask("/it")
+        client.head()
+        assert client.rest() == b"ab"[:length]
+        assert app.source.closed.wait(PATIENCE)
+
+    @pytest.mark.parametrize("piece", [ZeroDivisionError(), "text"])
+    def test_to_show_a_sign_of_life_cut_it(
+        self, client: Client, app: App, logged: Records, piece: object
+    ) -> None:
+        app.source = Told(keep_alive=0.01)
+        app.source.idle_piece = piece
+        client.ask("/it")
+        client.head()
+        assert client.rest() == b""
+        assert app.source.closed.wait(PATIENCE)
+        assert logged.at_least(logging.ERROR) == ["The source of a response failed."]
+
+    def test_to_close_are_logged(self, client: Client, app: App, logged: Records) -> None:
+        class Stuck(Told):
+            def close(self) -> None:
+                super().close()
+                raise RuntimeError
+
+        app.source = Stuck(b"a", b"")
+        assert client.get("/it").body == b"a"
+        assert client.get("/").body == b"hello"
+        assert logged.at_least(logging.ERROR) == ["The source of a response could not be closed."]
+
+    def test_of_a_response_that_was_sent_before_are_a_500(
+        self, serve: Serve, logged: Records
+    ) -> None:
+        response = Response(None)
+        response.body = None
+        response.source = source = Told(b"a", b"")
+
+        class Same(Resource):
+            @get("/")
+            def same(self, request: Request) -> Response:
+                return response
+
+        with Client(serve(Same()).address) as client:
+            assert client.get("/").body == b"a"
+            assert client.get("/").status == 500
+        assert source.closings == 1
+        assert logged.at_least(logging.ERROR) == ["A response could not be sent."]
+
+    def test_that_lead_to_another_stream_are_that(self, serve: Serve, app: App) -> None:
+        server = serve(app)
+        server.router.error_handler(KeyError, lambda request, error: StreamResponse([b"instead"]))
+        app.source.on_open = KeyError()
+        with Client(server.address) as client:
+            assert client.get("/it").body == b"instead"
+
+
+class TestStopping:
+    def test_ends_the_content(self, server: HTTPServer, client: Client, app: App) -> None:
+        app.source = Told(b"a")
+        client.ask("/it")
+        client.head()
+        assert client.some() == chunk(b"a")
+        assert server.stop(PATIENCE)
+        assert client.rest() == chunk(b"bye") + b"0\r\n\r\n"
+        assert app.source.closings == 1
+
+    def test_cuts_off_what_does_not_end(self, server: HTTPServer, client: Client, app: App) -> None:
+        app.source.on_stop = None
+        client.ask("/it")
+        client.head()
+        assert server.stop(0.1)
+        assert app.source.stopped.is_set()
+        assert app.source.closings == 1
+        assert client.rest() == b""
+
+    def test_cuts_off_who_does_not_read(self, server: HTTPServer, app: App) -> None:
+        app.source = Told(bytes(20_000_000))
+        with Client(server.address, receive_buffer=4096) as client:
+            client.ask("/it")
+            client.head()
+            assert server.stop(0.1)
+            assert app.source.closings == 1
+
+    def test_cuts_off_what_fails_to_stop(
+        self, server: HTTPServer, client: Client, app: App, logged: Records
+    ) -> None:
+        app.source.on_stop = ZeroDivisionError()
+        client.ask("/it")
+        client.head()
+        assert server.stop(PATIENCE)
+        assert client.rest() == b""
+        assert app.source.closings == 1
+        message = "The source of a response could not be stopped."
+        assert logged.at_least(logging.ERROR) == [message]
+
+    def test_ends_what_begins_meanwhile(self, server: HTTPServer, client: Client, app: App) -> None:
+        entered, gate = threading.Event(), threading.Event()
+
+        class Slow(Told):
+            def open(self, request: Request, wake: Callable[[], None]) -> None:
+                entered.set()
+                assert gate.wait(PATIENCE)
+                super().open(request, wake)
+
+        app.source = Slow(b"a")
+        client.ask("/it")
+        assert entered.wait(PATIENCE)
+        stopper = threading.Thread(target=server.stop, args=(PATIENCE,))
+        stopper.start()
+        with pytest.raises(ConnectionError):
+            # Until nothing is accepted any more.
+            while True:
+                Client(server.address).sock.close()
+        gate.set()
+        assert client.read().body == b"abye"
+        stopper.join(PATIENCE)
+        assert app.source.closings == 1
+
+
+class TestWaking:
+    def test_by_many_threads_loses_nothing(self, client: Client, app: App) -> None:
+        class Counting(Told):
+            def __init__(self) -> None:
+                super().__init__()
+                self.count = self.sent = 0
+                self.lock = threading.Lock()
+
+            def add(self) -> None:
+                for _ in range(500):
+                    with self.lock:
+                        self.count += 1
+                    self.wake()
+
+            def take(self) -> bytes | None:
+                with self.lock:
+                    new = self.count - self.sent
+                    self.sent = self.count
+                return b"x" * new or None
+
+        app.source = source = Counting()
+        client.ask("/it")
+        client.head()
+        threads = [threading.Thread(target=source.add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        total = 0
+        while total < 2000:
+            size = int(client._until(b"\r\n"), 16)
+            total += len(client._exactly(size + 2)) - 2
+        assert total == 2000
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    def test_long_after_the_end_disturbs_nobody(self, client: Client, app: App) -> None:
+        app.source = Told(b"a", b"")
+        assert client.get("/it").body == b"a"
+        entered, gate = threading.Event(), threading.Event()
+        old = app.source
+
+        class Slow(Told):
+            def open(self, request: Request, wake: Callable[[], None]) -> None:
+                super().open(request, wake)
+                entered.set()
+                assert gate.wait(PATIENCE)
+
+        # In the middle of another request of the same connection, which is not the leader's.
+        app.source = Slow(b"b", b"")
+        client.ask("/it")
+        assert entered.wait(PATIENCE)
+        for _ in range(10):
+            old.wake()
+        gate.set()
+        assert client.read().body == b"b"
+        assert client.get("/").body == b"hello"
+
+
+class TestTLS:
+    @pytest.fixture
+    def authority(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture
+    def secure(self, serve: Serve, app: App, authority: trustme.CA, tmp_path: Path) -> HTTPServer:
+        certificate = authority.issue_cert("localhost")
+        key, chain = tmp_path / "key.pem", tmp_path / "cert.pem"
+        certificate.private_key_pem.write_to_path(str(key))
+        certificate.cert_chain_pems[0].write_to_path(str(chain))
+        return serve(app, privkey=key, cert=chain)
+
+    @pytest.fixture
+    def context(self, authority: trustme.CA) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        return context
+
+    def test_pieces_come_and_large_ones_too(
+        self, secure: HTTPServer, app: App, context: ssl.SSLContext
+    ) -> None:
+        with Client(secure.address, tls=context) as client:
+            client.ask("/it")
+            client.head()
+            for _ in range(3):
+                app.source.give(b"a")
+                assert client._exactly(6) == chunk(b"a")
+            app.source.give(bytes(5_000_000), b"")
+            big = chunk(bytes(5_000_000)) + b"0\r\n\r\n"
+            assert client._exactly(len(big)) == big
+            assert client.get("/").body == b"hello"
+
+    def test_a_client_that_reads_slowly_gets_all(
+        self, secure: HTTPServer, app: App, context: ssl.SSLContext
+    ) -> None:
+        app.source = Told(*[bytes(100_000)] * 50, b"")
+        with Client(secure.address, tls=context, receive_buffer=4096) as client:
+            assert client.get("/it").body == bytes(5_000_000)
+
+    def test_a_client_that_leaves_is_missed(
+        self, secure: HTTPServer, app: App, context: ssl.SSLContext
+    ) -> None:
+        with Client(secure.address, tls=context) as client:
+            client.ask("/it")
+            client.head()
+            client.sock.shutdown(socket.SHUT_RDWR)
+        assert app.source.closed.wait(PATIENCE)
+
+    def test_pipelined_requests_wait(
+        self, secure: HTTPServer, app: App, context: ssl.SSLContext
+    ) -> None:
+        with Client(secure.address, tls=context) as client:
+            client.ask("/it")
+            client.head()
+            client.ask("/")
+            app.source.give(b"a", b"")
+            assert client._exactly(11) == chunk(b"a") + b"0\r\n\r\n"
+            assert client.read().body == b"hello"
