@@ -327,7 +327,7 @@ class TestChannels:
         "options", [{"replay": 0}, {"replay_bytes": 0}, {"slow": "drop"}, {"slow": None}]
     )
     def test_of_other_settings_are_refused(self, options: Any) -> None:
-        with pytest.raises(ValueError, match="channel keeps|slow is"):
+        with pytest.raises(ValueError, match=r"channel keeps|slow is"):
             EventChannel(**options)
 
     def test_keep_the_order_of_many_publishers(self) -> None:

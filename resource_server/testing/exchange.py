@@ -376,6 +376,11 @@ class _Delivery(Content):
         self._pieces: Iterator[bytes] | None = pieces
         self._raises = raises
 
+    @property
+    def trailers(self) -> Headers | None:
+        """The fields that followed."""
+        return self._exchange.trailers
+
     def __next__(self) -> bytes:
         if self._pieces is None:
             raise StopIteration

@@ -81,6 +81,11 @@ class TestResponse:
         return self._decoded
 
     @property
+    def trailers(self) -> Headers | None:
+        """The fields that followed the content (RFC 9110 §6.5), when that has been read; or None."""
+        return self._pieces.trailers
+
+    @property
     def content_type(self) -> str:
         """The media type in lower case, "" for none."""
         return self.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
@@ -157,6 +162,11 @@ class TestResponse:
 
 class Content(Iterator[bytes]):
     """The pieces of a response's content, which can be closed."""
+
+    @property
+    def trailers(self) -> Headers | None:
+        """What followed them."""
+        return None
 
     def close(self) -> None:
         """Produce no more of them."""
