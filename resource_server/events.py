@@ -297,7 +297,16 @@ class EventChannel:
 class _Subscription(Source):
     """One client's place in a channel."""
 
-    __slots__ = ("_channel", "_cursor", "_last", "_opened", "_opening", "keep_alive", "wake")
+    __slots__ = (
+        "_asked",
+        "_channel",
+        "_cursor",
+        "_last",
+        "_opened",
+        "_opening",
+        "keep_alive",
+        "wake",
+    )
 
     def __init__(self, channel: EventChannel, keep_alive: float | None, opening: bytes) -> None:
         self._channel = channel
@@ -307,7 +316,7 @@ class _Subscription(Source):
         # The number of the next event; and of that before which it ends, None for no end.
         self._cursor = 0
         self._last: int | None = None
-        self._opened = False
+        self._opened = self._asked = False
 
     def open(self, request: Request, wake: Callable[[], None]) -> None:
         """Begin behind the event that the client had last; raises Gone."""
@@ -334,14 +343,15 @@ class _Subscription(Source):
             cursor, first = self._cursor, channel._first
             end = channel._end if self._last is None else self._last
             if cursor < first:
-                if channel._slow == "close":
+                # Who has not been sent anything has not been slow.
+                if channel._slow == "close" and self._asked:
                     self._last = cursor
                     return b"".join(pieces)
                 if cursor < end:
                     pieces.append(b": %d events were missed\n\n" % (min(first, end) - cursor))
                 cursor = first
-            cursor = self._gather(pieces, cursor, end)
-            self._cursor = cursor
+            self._asked = True
+            self._cursor = self._gather(pieces, cursor, end)
             if not pieces:
                 if channel._closed or self._last is not None:
                     return b""

@@ -128,13 +128,16 @@ class TestStreams:
         assert (parser.comments, parser.retry) == ([""], 100)
 
     def test_of_an_iterable_begin_before_the_first_event(self) -> None:
-        def never() -> Iterator[str]:
-            raise AssertionError
+        begun = []
+
+        def events() -> Iterator[str]:
+            begun.append(True)
             yield ""
 
-        stream = EventStream(never())
+        stream = EventStream(events())
         assert stream.iterator is not None
         assert next(iter(stream.iterator)) == b""
+        assert begun == []
 
     def test_close_what_they_are_made_of(self) -> None:
         closed = []
@@ -257,6 +260,16 @@ class TestChannels:
         subscriber.source.close()
         assert len(channel) == 0
         assert Subscriber(channel, seen).data() == ["2", "3", "4"]
+
+    def test_are_patient_until_they_have_sent_something(self) -> None:
+        """Who comes back and is sent all there is has the oldest of it in danger at once."""
+        channel = EventChannel(replay=3, slow="close")
+        for number in range(5):
+            channel.publish(str(number))
+        subscriber = Subscriber(channel, "of another life")
+        channel.publish("5")
+        assert subscriber.data() == ["3", "4", "5"]
+        assert not subscriber.ended
 
     def test_join_small_events_and_send_large_ones_alone(self) -> None:
         channel = EventChannel()

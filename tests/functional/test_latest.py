@@ -118,7 +118,7 @@ class TestPictures:
                 app.frames.publish(b"%d " % number + bytes(200_000))
                 assert fast.frame().startswith(b"%d " % number)
             app.frames.publish(b"200 ")
-            seen = []
+            seen: list[int] = []
             while not seen or seen[-1] != 200:
                 seen.append(int(slow.frame().partition(b" ")[0]))
             assert len(seen) < 100
@@ -211,7 +211,7 @@ class TestWebSockets:
                 app.frames.publish(b"%d " % number + bytes(200_000))
                 assert fast.read_binary().startswith(b"%d " % number)
             app.frames.publish(b"200 ")
-            seen = []
+            seen: list[int] = []
             while not seen or seen[-1] != 200:
                 seen.append(int(slow.read_binary().partition(b" ")[0]))
             assert len(seen) < 100
