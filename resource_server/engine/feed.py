@@ -12,7 +12,8 @@ before it looks at the source, and a publisher adds before it calls, so that eit
 what was added, or the call finds it laid down. It is up while the feed will be looked at anyway.
 
 **Listening.** While it is fed, the client's socket is read all the same, as its end tells that the
-client has left. What it sends is kept for the next request; beyond `PIPELINED` bytes it is not read
+client has left; one that only half-closed is taken for gone, too, as there may be no end that it
+could wait for. What it sends is kept for the next request; beyond `PIPELINED` bytes it is not read
 any more, so that TCP holds it back, and its end shows in the next piece that cannot be sent.
 """
 

@@ -82,7 +82,7 @@ class TestResponse:
 
     @property
     def trailers(self) -> Headers | None:
-        """The fields that followed the content (RFC 9110 §6.5), when that has been read; or None."""
+        """The fields that followed the content (RFC 9110 §6.5), None while it is not read."""
         return self._pieces.trailers
 
     @property

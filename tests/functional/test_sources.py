@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from resource_server import (
     HTTPServer,
@@ -20,108 +17,17 @@ from resource_server import (
     Response,
     StreamResponse,
     get,
-    post,
 )
-from resource_server.streams import Source
+from resource_server.engine.crew import Crew
 from tests.rawclient import PATIENCE, Client
+from tests.sources import App, Told, chunk
 from tests.wsclient import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.conftest import Serve
     from tests.functional.conftest import Records
-
-
-class Told(Source):
-    """A source that a test gives the pieces, and that checks how it is treated."""
-
-    def __init__(self, *pieces: object, keep_alive: float | None = None) -> None:
-        self.keep_alive = keep_alive
-        self.pieces: list[object] = list(pieces)
-        self.requests: list[Request] = []
-        self.wake: Callable[[], None] = lambda: None
-        self.opened = threading.Event()
-        self.stopped = threading.Event()
-        self.closed = threading.Event()
-        self.closings = 0
-        self.taken = 0
-        self.on_stop: object = b""
-        self.on_open: BaseException | None = None
-        self.idle_piece: object = b"."
-        self._inside = threading.Lock()
-
-    def give(self, *pieces: object) -> None:
-        self.pieces += pieces
-        self.wake()
-
-    def open(self, request: Request, wake: Callable[[], None]) -> None:
-        assert not self.requests
-        self.requests.append(request)
-        self.wake = wake
-        # It may be woken before anybody listens.
-        wake()
-        self.opened.set()
-        if self.on_open is not None:
-            raise self.on_open
-
-    def take(self) -> bytes | None:
-        assert self._inside.acquire(blocking=False), "two threads take at once"
-        try:
-            assert not self.closings
-            self.taken += 1
-            piece = self.pieces.pop(0) if self.pieces else None
-            if isinstance(piece, BaseException):
-                raise piece
-            return piece  # type: ignore[return-value]
-        finally:
-            self._inside.release()
-
-    def idle(self) -> bytes:
-        if isinstance(self.idle_piece, BaseException):
-            raise self.idle_piece
-        return self.idle_piece  # type: ignore[return-value]
-
-    def stop(self) -> None:
-        self.stopped.set()
-        if isinstance(self.on_stop, BaseException):
-            raise self.on_stop
-        if self.on_stop is not None:
-            self.pieces += [b"bye", self.on_stop]
-
-    def close(self) -> None:
-        self.closings += 1
-        self.closed.set()
-
-
-class App(Resource):
-    """Answers with the source that a test puts in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.source = Told()
-        self.status = 200
-        self.headers: dict[str, str] = {}
-
-    @get("/")
-    def index(self, request: Request) -> str:
-        return "hello"
-
-    @get("/it")
-    def it(self, request: Request) -> Response:
-        response = Response(None, self.status, self.headers)
-        response.body = None
-        response.source = self.source
-        return response
-
-    @post("/live", stream=True)
-    def live(self, request: Request) -> Response:
-        return self.it(request)
-
-    @get("/worker", blocking=True)
-    def worker(self, request: Request) -> Response:
-        return self.it(request)
 
 
 @pytest.fixture
@@ -138,10 +44,6 @@ def server(app: App, serve: Serve) -> HTTPServer:
 def client(server: HTTPServer) -> Iterator[Client]:
     with Client(server.address) as client:
         yield client
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @pytest.mark.usefixtures("quiet")
@@ -436,6 +338,20 @@ class TestFailures:
         assert client.get("/").body == b"hello"
         assert logged.at_least(logging.ERROR) == ["The source of a response could not be closed."]
 
+    def test_for_want_of_a_thread_close_it_as_well(
+        self, client: Client, app: App, logged: Records, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert client.get("/").body == b"hello"
+
+        def submit(*_: object, **__: object) -> bool:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(Crew, "submit", submit)
+        assert client.get("/it").status == 500
+        assert app.source.closings == 1
+        assert not app.source.opened.is_set()
+        assert any("thread" in message for message in logged.at_least(logging.ERROR))
+
     def test_of_a_response_that_was_sent_before_are_a_500(
         self, serve: Serve, logged: Records
     ) -> None:
@@ -460,186 +376,3 @@ class TestFailures:
         app.source.on_open = KeyError()
         with Client(server.address) as client:
             assert client.get("/it").body == b"instead"
-
-
-class TestStopping:
-    def test_ends_the_content(self, server: HTTPServer, client: Client, app: App) -> None:
-        app.source = Told(b"a")
-        client.ask("/it")
-        client.head()
-        assert client.some() == chunk(b"a")
-        assert server.stop(PATIENCE)
-        assert client.rest() == chunk(b"bye") + b"0\r\n\r\n"
-        assert app.source.closings == 1
-
-    def test_cuts_off_what_does_not_end(self, server: HTTPServer, client: Client, app: App) -> None:
-        app.source.on_stop = None
-        client.ask("/it")
-        client.head()
-        assert server.stop(0.1)
-        assert app.source.stopped.is_set()
-        assert app.source.closings == 1
-        assert client.rest() == b""
-
-    def test_cuts_off_who_does_not_read(self, server: HTTPServer, app: App) -> None:
-        app.source = Told(bytes(20_000_000))
-        with Client(server.address, receive_buffer=4096) as client:
-            client.ask("/it")
-            client.head()
-            assert server.stop(0.1)
-            assert app.source.closings == 1
-
-    def test_cuts_off_what_fails_to_stop(
-        self, server: HTTPServer, client: Client, app: App, logged: Records
-    ) -> None:
-        app.source.on_stop = ZeroDivisionError()
-        client.ask("/it")
-        client.head()
-        assert server.stop(PATIENCE)
-        assert client.rest() == b""
-        assert app.source.closings == 1
-        message = "The source of a response could not be stopped."
-        assert logged.at_least(logging.ERROR) == [message]
-
-    def test_ends_what_begins_meanwhile(self, server: HTTPServer, client: Client, app: App) -> None:
-        entered, gate = threading.Event(), threading.Event()
-
-        class Slow(Told):
-            def open(self, request: Request, wake: Callable[[], None]) -> None:
-                entered.set()
-                assert gate.wait(PATIENCE)
-                super().open(request, wake)
-
-        app.source = Slow(b"a")
-        client.ask("/it")
-        assert entered.wait(PATIENCE)
-        stopper = threading.Thread(target=server.stop, args=(PATIENCE,))
-        stopper.start()
-        while True:
-            # It listens no more, at once.
-            try:
-                Client(server.address).sock.close()
-            except ConnectionError:
-                break
-        gate.set()
-        assert client.read().body == b"abye"
-        stopper.join(PATIENCE)
-        assert app.source.closings == 1
-
-
-class TestWaking:
-    def test_by_many_threads_loses_nothing(self, client: Client, app: App) -> None:
-        class Counting(Told):
-            def __init__(self) -> None:
-                super().__init__()
-                self.count = self.sent = 0
-                self.lock = threading.Lock()
-
-            def add(self) -> None:
-                for _ in range(500):
-                    with self.lock:
-                        self.count += 1
-                    self.wake()
-
-            def take(self) -> bytes | None:
-                with self.lock:
-                    new = self.count - self.sent
-                    self.sent = self.count
-                return b"x" * new or None
-
-        app.source = source = Counting()
-        client.ask("/it")
-        client.head()
-        threads = [threading.Thread(target=source.add) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        total = 0
-        while total < 2000:
-            size = int(client._until(b"\r\n"), 16)
-            total += len(client._exactly(size + 2)) - 2
-        assert total == 2000
-        for thread in threads:
-            thread.join(PATIENCE)
-
-    def test_long_after_the_end_disturbs_nobody(self, client: Client, app: App) -> None:
-        app.source = Told(b"a", b"")
-        assert client.get("/it").body == b"a"
-        entered, gate = threading.Event(), threading.Event()
-        old = app.source
-
-        class Slow(Told):
-            def open(self, request: Request, wake: Callable[[], None]) -> None:
-                super().open(request, wake)
-                entered.set()
-                assert gate.wait(PATIENCE)
-
-        # In the middle of another request of the same connection, which is not the leader's.
-        app.source = Slow(b"b", b"")
-        client.ask("/it")
-        assert entered.wait(PATIENCE)
-        for _ in range(10):
-            old.wake()
-        gate.set()
-        assert client.read().body == b"b"
-        assert client.get("/").body == b"hello"
-
-
-class TestTLS:
-    @pytest.fixture
-    def authority(self) -> trustme.CA:
-        return trustme.CA()
-
-    @pytest.fixture
-    def secure(self, serve: Serve, app: App, authority: trustme.CA, tmp_path: Path) -> HTTPServer:
-        certificate = authority.issue_cert("localhost")
-        key, chain = tmp_path / "key.pem", tmp_path / "cert.pem"
-        certificate.private_key_pem.write_to_path(str(key))
-        certificate.cert_chain_pems[0].write_to_path(str(chain))
-        return serve(app, privkey=key, cert=chain)
-
-    @pytest.fixture
-    def context(self, authority: trustme.CA) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        authority.configure_trust(context)
-        return context
-
-    def test_pieces_come_and_large_ones_too(
-        self, secure: HTTPServer, app: App, context: ssl.SSLContext
-    ) -> None:
-        with Client(secure.address, tls=context) as client:
-            client.ask("/it")
-            client.head()
-            for _ in range(3):
-                app.source.give(b"a")
-                assert client._exactly(6) == chunk(b"a")
-            app.source.give(bytes(5_000_000), b"")
-            big = chunk(bytes(5_000_000)) + b"0\r\n\r\n"
-            assert client._exactly(len(big)) == big
-            assert client.get("/").body == b"hello"
-
-    def test_a_client_that_reads_slowly_gets_all(
-        self, secure: HTTPServer, app: App, context: ssl.SSLContext
-    ) -> None:
-        app.source = Told(*[bytes(100_000)] * 50, b"")
-        with Client(secure.address, tls=context, receive_buffer=4096) as client:
-            assert client.get("/it").body == bytes(5_000_000)
-
-    def test_a_client_that_leaves_is_missed(
-        self, secure: HTTPServer, app: App, context: ssl.SSLContext
-    ) -> None:
-        with Client(secure.address, tls=context) as client:
-            client.ask("/it")
-            client.head()
-            client.sock.shutdown(socket.SHUT_RDWR)
-        assert app.source.closed.wait(PATIENCE)
-
-    def test_pipelined_requests_wait(
-        self, secure: HTTPServer, app: App, context: ssl.SSLContext
-    ) -> None:
-        with Client(secure.address, tls=context) as client:
-            client.ask("/it")
-            client.head()
-            client.ask("/")
-            app.source.give(b"a", b"")
-            assert client._exactly(11) == chunk(b"a") + b"0\r\n\r\n"
-            assert client.read().body == b"hello"
