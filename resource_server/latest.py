@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .headers import HeadersLike
     from .request import Request
 
+#: Seconds after which a frame that is still the newest is sent again, as pictures need it.
+REPEAT = 0.5
+
 
 class _Frame:
     """A frame, and as the part of a multipart that it is for all who are sent it so."""
@@ -86,11 +89,12 @@ class LatestFrame:
 
     def publish(
         self, frame: bytes | bytearray | memoryview, content_type: str | None = None
-    ) -> None:
+    ) -> bool:
         """Put a frame in the place of the one before; `content_type` if it is of another type.
 
-        It never waits. Raises RuntimeError when this is closed, TypeError for what is not bytes,
-        ValueError for an empty frame, FieldError for a content type that may not be sent.
+        It never waits. Returns False, and does nothing, when this is closed. Raises TypeError for
+        what is not bytes, ValueError for an empty frame, FieldError for a content type that may not
+        be sent.
         """
         if not isinstance(frame, bytes | bytearray | memoryview):
             raise TypeError(f"a frame is bytes, not {type(frame).__name__}")
@@ -103,13 +107,14 @@ class LatestFrame:
             content_type = checked_field("Content-Type", content_type)[1]
         with self._changed:
             if self._closed:
-                raise RuntimeError("these frames are closed: nobody looks at them any more")
+                return False
             number = 0 if self._latest is None else self._latest.number + 1
             self._latest = _Frame(number, data, content_type)
             waiting, self._waiting = self._waiting, {}
             self._changed.notify_all()
         for viewer in waiting:
             viewer.wake()
+        return True
 
     def wait_for_viewers(self, timeout: float | None = None) -> bool:
         """Wait until somebody looks, and return True; False when this is closed.
@@ -287,13 +292,18 @@ class _Parts(_Viewer):
     """One client's look at the frames: each as the part of a multipart (RFC 2046 §5.1.1).
 
     There is always another part to come, so the last one is not told: the content just ends.
+    Chromium shows a part when it has the head of the next one. So a frame that stays the newest for
+    a moment is sent once more.
     """
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_begun", "_repeated")
+
+    keep_alive = REPEAT
 
     def __init__(self, frames: LatestFrame) -> None:
         super().__init__(frames)
         self._begun = False
+        self._repeated = True
 
     def take(self) -> bytes | None:
         """Return the newest frame; what opens the first part comes first."""
@@ -304,7 +314,17 @@ class _Parts(_Viewer):
 
     def encode(self, frame: _Frame) -> bytes:
         """Return a frame as a part."""
+        self._repeated = False
         return frame.part(self._frames._boundary)
+
+    def idle(self) -> bytes:
+        """Return the newest frame once more."""
+        frame = self._frames._latest
+        if self._repeated or frame is None or frame.number != self._seen:
+            return b""
+        piece = self.encode(frame)
+        self._repeated = True
+        return piece
 
 
 def _nothing() -> None:
