@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from .client.reader import Reconnect
     from .client.upgrade import WebSocketRefused
     from .client.websocket import ClientWebSocket
+    from .codings import compression
     from .events import Event, EventChannel, EventStream
     from .files import FileResource, FileResponse, path_join_safe
     from .files.writable import WritableFileResource
@@ -195,6 +196,7 @@ __all__ = [
     "WebSocketRequest",
     "WebSocketSession",
     "WritableFileResource",
+    "compression",
     "conditional",
     "delete",
     "get",
@@ -227,6 +229,7 @@ _ON_FIRST_USE = {
     "Timeout": "client",
     "TooLarge": "client",
     "TooManyRedirects": "client",
+    "compression": "codings",
     "Event": "events",
     "EventChannel": "events",
     "EventStream": "events",

@@ -1,4 +1,4 @@
-"""Content of responses: JSON, files, pieces of a stream, the gzip coding (RFC 9110 §8.4.1.3)."""
+"""Content of responses: JSON, files, and the pieces of a stream."""
 
 from __future__ import annotations
 
@@ -6,31 +6,8 @@ import os
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Self
-
-# Below this many bytes gzip saves no packet.
-MIN_COMPRESSED_BYTES = 512
-_COMPRESSIBLE_TYPES = frozenset(
-    [
-        "application/javascript",
-        "application/json",
-        "application/rtf",
-        "application/wasm",
-        "application/x-javascript",
-        "application/x-ndjson",
-        "application/x-serializable",
-        "application/xml",
-        "font/otf",
-        "font/ttf",
-        "image/bmp",
-        "image/vnd.microsoft.icon",
-        "image/x-icon",
-    ]
-)
-# The window of 2**15 bytes, plus 16 for the gzip wrapper (zlib's own notation).
-_GZIP_WINDOW = 31
-_GZIP_LEVEL = 6
 
 _encode: Callable[[object], str] | None = None
 
@@ -75,23 +52,6 @@ def json_bytes(value: object) -> bytes:
     return _encode(value).encode("utf-8", "backslashreplace")
 
 
-def compressible(content_type: str) -> bool:
-    """Tell whether content of this type is worth compressing: text, and what is text underneath."""
-    media_type = content_type.partition(";")[0].strip(" \t").lower()
-    return (
-        media_type.startswith("text/")
-        or media_type in _COMPRESSIBLE_TYPES
-        or media_type.endswith(("+json", "+xml"))
-    )
-
-
-def gzip_bytes(content: bytes) -> bytes:
-    """Return the content in gzip; the same content always gives the same bytes."""
-    import zlib
-
-    return zlib.compress(content, _GZIP_LEVEL, _GZIP_WINDOW)
-
-
 class Pieces:
     """The pieces of an iterable of bytes or str, as bytes; text is UTF-8.
 
@@ -117,44 +77,6 @@ class Pieces:
         if isinstance(piece, (bytearray, memoryview)):
             return bytes(piece)
         raise TypeError(f"a streamed response yields bytes or str, not {type(piece).__name__}")
-
-    def close(self) -> None:
-        """Close the source, if it can be closed."""
-        close = getattr(self._source, "close", None)
-        if close is not None:
-            close()
-
-
-class GzipPieces:
-    """Pieces in gzip, each flushed, so that the client can read what has been yielded so far."""
-
-    __slots__ = ("_compressor", "_source")
-
-    def __init__(self, source: Iterator[bytes]) -> None:
-        import zlib
-
-        self._source = source
-        self._compressor: zlib._Compress | None = zlib.compressobj(
-            _GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW
-        )
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        import zlib
-
-        compressor = self._compressor
-        if compressor is None:
-            raise StopIteration
-        try:
-            piece = next(self._source)
-        except StopIteration:
-            self._compressor = None
-            return compressor.flush()
-        if not piece:
-            return piece
-        return compressor.compress(piece) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
     def close(self) -> None:
         """Close the source, if it can be closed."""

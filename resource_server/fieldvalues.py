@@ -160,18 +160,44 @@ def accepts_encoding(value: str | None, coding: str) -> bool:
     if value is None:
         return True
     coding = coding.lower()
+    weight = _coding_weight(_weights_of_codings(value), coding)
+    return coding == "identity" if weight is None else weight > 0
+
+
+def preferred_encoding(value: str, offers: Sequence[str]) -> str:
+    """Return the content coding that an Accept-Encoding field likes best, or "identity".
+
+    `offers` are content codings in the server's order of preference, which decides among equals.
+    Unless the field says that it prefers "identity", any coding that it accepts is better.
+
+    >>> preferred_encoding("gzip, br;q=0.9, identity;q=0.5", ["br", "gzip"])
+    'gzip'
+    """
+    weights = _weights_of_codings(value)
+    best, best_weight = "identity", 0.0
+    for offer in offers:
+        weight = _coding_weight(weights, offer) or 0.0
+        if weight > best_weight:
+            best, best_weight = offer, weight
+    return best if best_weight >= weights.get("identity", 0.0) else "identity"
+
+
+def _weights_of_codings(value: str) -> dict[str, float]:
+    """Return the weights that an Accept-Encoding gives; none if it cannot be understood."""
     if len(value) > MAX_NEGOTIATED:
-        return coding == "identity"
+        return {}
     try:
-        weights = dict(reversed(parse_quality(value)))
+        return dict(reversed(parse_quality(value)))
     except FieldError:
-        return coding == "identity"
+        return {}
+
+
+def _coding_weight(weights: dict[str, float], coding: str) -> float | None:
+    """Return the weight of a coding, by its name, its other name or ``*``; None if it has none."""
     weight = weights.get(coding)
     if weight is None and coding in _ALIASES:
         weight = weights.get(_ALIASES[coding])
-    if weight is None:
-        weight = weights.get("*", 1.0 if coding == "identity" else 0.0)
-    return weight > 0
+    return weights.get("*") if weight is None else weight
 
 
 # RFC 9110 §8.4.1: the x- names mean the same.

@@ -13,7 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from .cookies import format_cookie, parse_cookies
 from .dates import format_date, parse_date
 from .errors import checked_field
-from .fieldvalues import accepts, accepts_encoding, parse_list, parse_parameters, parse_quality
+from .fieldvalues import (
+    accepts,
+    accepts_encoding,
+    parse_list,
+    parse_parameters,
+    parse_quality,
+    preferred_encoding,
+)
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -42,6 +49,8 @@ __all__ = [
     "parse_list",
     "parse_parameters",
     "parse_quality",
+    "preferred_encoding",
+    "vary_on",
 ]
 
 # The lines of a validated block; a value is taken without the whitespace around it (RFC 9112 §5).
@@ -224,6 +233,15 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({self._lines!a})"
+
+
+def vary_on(headers: Headers, name: str) -> None:
+    """Add a field name to Vary, unless it is there (RFC 9110 §12.5.5)."""
+    vary = headers.get("vary")
+    if not vary:
+        headers["Vary"] = name
+    elif not {"*", name.lower()} & set(parse_list(vary.lower())):
+        headers["Vary"] = f"{vary}, {name}"
 
 
 def _key(key: str | bytes) -> str:

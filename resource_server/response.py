@@ -11,16 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from .content import (
-    MIN_COMPRESSED_BYTES,
-    GzipPieces,
-    Pieces,
-    compressible,
-    gzip_bytes,
-    json_bytes,
-)
+from .content import Pieces, json_bytes
 from .errors import REASONS, FieldError, HTTPError, checked_field
-from .headers import Headers, accepts, accepts_encoding, format_cookie, parse_list
+from .headers import Headers, accepts, format_cookie, parse_list, vary_on
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -41,8 +34,6 @@ JSON = "application/json"
 BINARY = "application/octet-stream"
 SERIALIZABLE = "application/x-serializable"
 
-# No content (RFC 9110 §15.3.5, §15.3.6, §15.4.5), or a part of what is not compressed (§15.3.7).
-_NEVER_COMPRESSED = frozenset([204, 205, 206, 304])
 # What the server writes itself (RFC 9112 §6, §9.6).
 _FRAMING = frozenset(["content-length", "connection", "transfer-encoding"])
 #: What becomes a response by itself.
@@ -66,8 +57,10 @@ class Response:
     `payload` is None (nothing), bytes-like, str (UTF-8 text), a dict or list (JSON), or an iterable
     of bytes or str, which is streamed as it yields; the response closes it. An empty piece sends
     nothing. `status_code` is an int from 100 to 999, `headers` anything that Headers is made of;
-    `compress` allows gzip for clients that accept it; `content_type` replaces the one that follows
-    from the payload, and a Content-Type in `headers` replaces both.
+    `compress` allows it, if it is worth it, to be compressed for clients that accept that; False
+    forbids it, None leaves it to the middleware `compression`, whose notes tell when not to.
+    `content_type` replaces
+    the one that follows from the payload, and a Content-Type in `headers` replaces both.
 
     Raises ValueError for a status that is none, FieldError for headers that may not be sent, which
     Transfer-Encoding is one of, and TypeError for a payload of another type.
@@ -88,7 +81,7 @@ class Response:
     # What the connection goes on as after a 101 (RFC 9110 §15.2.2): here it passes through the
     # middlewares, which may put another response in its place.
     socket: object | None = None
-    compress: bool = False
+    compress: bool | None = None
     _headers: Headers | None = None
     _content_type: str = ""
     _content_length: int | None = None
@@ -98,7 +91,7 @@ class Response:
         payload: Any = None,
         status_code: int = 200,
         headers: HeadersLike | None = None,
-        compress: bool = False,
+        compress: bool | None = None,
         *,
         content_type: str | None = None,
     ) -> None:
@@ -121,8 +114,8 @@ class Response:
             self._content_type = _checked_type(content_type)
         if headers is not None:
             self._take_headers(headers)
-        if compress:
-            self.compress = True
+        if compress is not None:
+            self.compress = compress
 
     def _take(self, payload: Any) -> None:
         """Set body or iterator, and the content type, from a payload of any other type."""
@@ -304,23 +297,17 @@ class Response:
                     file.close()
 
     def negotiate(self, request: Request) -> Response:
-        """Return the response to send: in gzip if this one allows it and the client accepts it.
+        """Return the response to send: compressed, if this one asks for it and the client does.
 
-        It is this one if nothing has to be changed, else a copy, because an application may answer
-        any number of requests with one response. An iterator goes over to the copy, whose `close`
-        then closes it. A client that sends no Accept-Encoding gets the content as it is: it may
-        mean anything (RFC 9110 §12.5.3) and is mostly a program that does not expect gzip.
+        It is this one if nothing has to be changed, else a copy, which takes over the iterator.
         """
-        if not self.compress or not self._compressible():
+        if not self.compress:
             return self
-        response = self._copy()
-        _vary_on(response.headers, "Accept-Encoding")
-        accepted = request.headers.get("accept-encoding")
-        if accepted is not None and accepts_encoding(accepted, "gzip"):
-            response._compress()
-        return response
+        from .codings import DEFAULT
 
-    def _copy(self) -> Self:
+        return DEFAULT.apply(self, request)
+
+    def hand_over(self) -> Self:
         """Return one with the same content and headers of its own; takes iterator and source."""
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
@@ -328,38 +315,6 @@ class Response:
             copy._headers = self._headers.copy()
         self.iterator = self.source = None
         return copy
-
-    def _compress(self) -> None:
-        """Encode the content in gzip, unless that makes it longer."""
-        if self.body is None:
-            assert self.iterator is not None
-            self.iterator = GzipPieces(self.iterator)
-            self._content_length = None
-        else:
-            packed = gzip_bytes(self.body)
-            if len(packed) >= len(self.body):
-                return
-            self.body = packed
-        headers = self.headers
-        headers.pop("Content-Length", None)
-        headers["Content-Encoding"] = "gzip"
-        # RFC 9110 §8.8.3.3: other bytes may not have the same strong entity-tag.
-        tag = headers.get("etag", "")
-        if tag.startswith('"'):
-            headers["ETag"] = f"W/{tag}"
-
-    def _compressible(self) -> bool:
-        if self.file is not None or self.status_code in _NEVER_COMPRESSED or self.status_code < 200:
-            return False
-        if self.body is None:
-            if self.iterator is None:
-                return False
-        elif len(self.body) < MIN_COMPRESSED_BYTES:
-            return False
-        headers = self._headers
-        if headers is not None and ("content-encoding" in headers or "content-range" in headers):
-            return False
-        return compressible(self.content_type)
 
 
 class JsonResponse(Response):
@@ -380,7 +335,7 @@ class TextResponse(Response):
         text: str,
         status_code: int = 200,
         headers: HeadersLike | None = None,
-        compress: bool = False,
+        compress: bool | None = None,
     ) -> None:
         super().__init__(text, status_code, headers, compress, content_type=TEXT)
 
@@ -393,7 +348,7 @@ class HTMLResponse(Response):
         html: str,
         status_code: int = 200,
         headers: HeadersLike | None = None,
-        compress: bool = False,
+        compress: bool | None = None,
     ) -> None:
         super().__init__(html, status_code, headers, compress, content_type=HTML)
 
@@ -530,7 +485,7 @@ def error_response(error: HTTPError, accept: str | None = None) -> Response:
     headers["Content-Type"] = content_type
     # The text may repeat what the client sent: never let a browser take it for anything else.
     headers["X-Content-Type-Options"] = "nosniff"
-    _vary_on(headers, "Accept")
+    vary_on(headers, "Accept")
     return Response(payload, status, headers)
 
 
@@ -560,15 +515,6 @@ def _merged(lines: Iterable[tuple[str, str]], headers: HeadersLike | None) -> He
     for name, value in given.fields():
         merged.add(name, value)
     return merged
-
-
-def _vary_on(headers: Headers, name: str) -> None:
-    """Add a field name to Vary, unless it is there (RFC 9110 §12.5.5)."""
-    vary = headers.get("vary")
-    if not vary:
-        headers["Vary"] = name
-    elif not {"*", name.lower()} & set(parse_list(vary.lower())):
-        headers["Vary"] = f"{vary}, {name}"
 
 
 def _checked_status(status_code: object) -> int:

@@ -92,6 +92,7 @@ NAMES = [
     "WebSocketRefused",
     "WebSocketRequest",
     "WebSocketSession",
+    "compression",
     "conditional",
     "WritableFileResource",
     "delete",

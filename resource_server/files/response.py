@@ -51,8 +51,9 @@ class FileResponse(Response):
     for a ``content_type`` or ``cache`` that may not be sent.
     """
 
-    # Has the endpoint call `negotiate`.
-    compress = True
+    # Middlewares leave files alone: most are compressed in themselves, or worth it only once. The
+    # endpoint calls `negotiate`.
+    compress = False
     _representation: Representation
     _lines: bytes = b""
 
@@ -114,11 +115,15 @@ class FileResponse(Response):
         """Return the response to send: this one, or one with ranges or without content.
 
         That is a copy, as an application may answer any number of requests with one response; a
-        ``file`` goes over to it. Raises PreconditionFailed and RangeNotSatisfiable.
+        ``file`` goes over to it. What is sent whole, and is small, is compressed if ``compress``
+        has been set to True. Raises PreconditionFailed and RangeNotSatisfiable.
         """
+        return Response.negotiate(self._chosen(request), request)
+
+    def _chosen(self, request: Request) -> FileResponse:
         if self.status_code != 200 or not _is_conditional(request.headers):
             return self
-        response = self._copy()
+        response = self.hand_over()
         try:
             parts = response._choose(request)
             if response.body is not None:
@@ -131,8 +136,9 @@ class FileResponse(Response):
             raise
         return response
 
-    def _copy(self) -> Self:
-        copy = super()._copy()
+    def hand_over(self) -> Self:
+        """Return a copy, as `Response` does; the file goes over to it."""
+        copy = super().hand_over()
         self.file = None
         return copy
 
@@ -243,8 +249,6 @@ class FileResponse(Response):
 
 class ServedFile(FileResponse):
     """What a request gets of an open file: nothing is read that is not sent."""
-
-    compress = False
 
     def __init__(
         self,

@@ -368,7 +368,8 @@ class Endpoint:
                     # As `convert` would do, without asking what else it might be: 0.5 µs.
                     return Response(response)
                 response = self._scope.convert(request, response)
-            return response.negotiate(request) if response.compress else response
+            # Most do not speak of it: there is nothing to decide.
+            return response if response.compress is None else response.negotiate(request)
         except BaseException as error:  # noqa: BLE001 - one request never ends the server
             return self._fail(request, error)
 

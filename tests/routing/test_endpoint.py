@@ -140,7 +140,7 @@ def test_one_response_may_answer_many_requests_at_a_time() -> None:
             if response.headers.get_all("Vary") != ["Cookie, Accept-Encoding"]:
                 wrong.append("Vary")
 
-    threads = [threading.Thread(target=ask, args=(each,)) for each in ["gzip", "br"] * 2]
+    threads = [threading.Thread(target=ask, args=(each,)) for each in ["gzip", "identity"] * 2]
     for thread in threads:
         thread.start()
     for thread in threads:
