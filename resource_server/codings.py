@@ -23,7 +23,8 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from .headers import accepts_encoding, preferred_encoding, vary_on
+from .content import COMPRESSIBLE_TYPES, compressible
+from .headers import accepts_encoding, preferred_encodings, vary_on
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -50,32 +51,6 @@ if TYPE_CHECKING:
 CODINGS = ("zstd", "br", "gzip")
 #: Below this many bytes no coding saves a packet.
 MINIMUM = 512
-#: Text, and what is text underneath: media types, ``kind/*`` or ``*+suffix``.
-COMPRESSIBLE_TYPES = (
-    "text/*",
-    "*+json",
-    "*+xml",
-    "*+yaml",
-    "application/javascript",
-    "application/json",
-    "application/rtf",
-    "application/toml",
-    "application/wasm",
-    "application/x-javascript",
-    "application/x-ndjson",
-    "application/x-serializable",
-    "application/xml",
-    "application/yaml",
-    "font/otf",
-    "font/ttf",
-    "image/bmp",
-    "image/vnd.microsoft.icon",
-    "image/x-icon",
-)
-# Listed by its name only: its events are small, each would cost a flush, and what stands between
-# server and browser holds back compressed streams more often than others.
-_EVENT_STREAM = "text/event-stream"
-
 # Levels for content that is made for one request. Of 125 kB of HTML they make 35 kB each: zstd in
 # 1.0 ms, br in 4.0 ms, gzip in 4.6 ms. The next levels take half as long again for 1 to 5 % less.
 _LEVELS = {"zstd": 3, "br": 4, "gzip": 5}
@@ -139,8 +114,9 @@ class Compression:
         accepted = request.headers.get("accept-encoding")
         if accepted is None:
             return copy
-        coding = preferred_encoding(accepted, [name for name in self._codings if _coding(name)])
-        if coding == "identity":
+        offers = [name for name in self._codings if _coding(name)]
+        coding = next(iter(preferred_encodings(accepted, offers)), None)
+        if coding is None:
             return copy
         if not modified:
             # RFC 9110 §15.4.5: it tells the validator that the content would have come with.
@@ -160,12 +136,14 @@ class Compression:
                 return False
         elif len(response.body) < self._minimum:
             return False
-        return _is_one_of(response.content_type, self._types) and _may_be_changed(response.headers)
+        return compressible(response.content_type, self._types) and _may_be_changed(
+            response.headers
+        )
 
     def _may_concern(self, response: Response) -> bool:
         """Tell the same of a 304, which mostly does not say of what type the content would be."""
         kind = response.content_type
-        return (not kind or _is_one_of(kind, self._types)) and _may_be_changed(response.headers)
+        return (not kind or compressible(kind, self._types)) and _may_be_changed(response.headers)
 
     def _encode(self, response: Response, coding: str, *, anyway: bool) -> bool:
         """Encode the content; False if it stays as it is, since it got no shorter."""
@@ -198,8 +176,8 @@ def compression(
     first; among those that the client likes equally the first one wins. What is not installed is
     left out: br needs ``brotli`` or ``brotlicffi``, zstd Python 3.14 or ``backports.zstd``, which
     ``resource_server[compression]`` installs. `minimum`: bytes below which a body stays as it is.
-    `types`: the media types to compress, each ``kind/name``, ``kind/*`` or ``*+suffix``;
-    ``text/event-stream`` only counts if it is listed itself. `levels`: of a coding, in place of the
+    `types`: the media types to compress, each ``kind/name``, ``kind/*`` or ``*+suffix``, by default
+    ``resource_server.content.COMPRESSIBLE_TYPES``; ``text/event-stream`` has to be listed itself. `levels`: of a coding, in place of the
     ones that suit content made anew for each request.
 
     A stream stays a stream: the client can read each piece when it was yielded. Left as they are:
@@ -259,16 +237,6 @@ def _several(names: Iterable[str], what: str) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(f"{what} are a list or tuple of str, not one str: [{names!r}]")
     return tuple(names)
-
-
-def _is_one_of(content_type: str, types: frozenset[str]) -> bool:
-    media_type = content_type.partition(";")[0].strip(" \t").lower()
-    if media_type in types:
-        return True
-    if media_type == _EVENT_STREAM:
-        return False
-    kind, _, name = media_type.partition("/")
-    return f"{kind}/*" in types or ("+" in name and f"*+{name.rpartition('+')[2]}" in types)
 
 
 def _may_be_changed(headers: Headers) -> bool:

@@ -1,4 +1,4 @@
-"""Content of responses: JSON, files, and the pieces of a stream."""
+"""Content of responses: JSON, types that compression is worth it for, files, pieces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,34 @@ TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
+
+#: Text, and what is text underneath: media types, ``kind/*`` or ``*+suffix``.
+COMPRESSIBLE_TYPES = frozenset(
+    [
+        "text/*",
+        "*+json",
+        "*+xml",
+        "*+yaml",
+        "application/javascript",
+        "application/json",
+        "application/rtf",
+        "application/toml",
+        "application/wasm",
+        "application/x-javascript",
+        "application/x-ndjson",
+        "application/x-serializable",
+        "application/xml",
+        "application/yaml",
+        "font/otf",
+        "font/ttf",
+        "image/bmp",
+        "image/vnd.microsoft.icon",
+        "image/x-icon",
+    ]
+)
+# Listed by its name only: its events are small, each would cost a flush, and what stands between
+# server and browser holds back compressed streams more often than others.
+_EVENT_STREAM = "text/event-stream"
 
 _encode: Callable[[object], str] | None = None
 
@@ -50,6 +78,17 @@ def json_bytes(value: object) -> bytes:
     # A lone surrogate has no UTF-8. It can only stand inside a string, where the escape that
     # `backslashreplace` writes is exactly JSON's own.
     return _encode(value).encode("utf-8", "backslashreplace")
+
+
+def compressible(content_type: str, types: frozenset[str] = COMPRESSIBLE_TYPES) -> bool:
+    """Tell whether content of this type is worth compressing, by `types` in lower case."""
+    media_type = content_type.partition(";")[0].strip(" \t").lower()
+    if media_type in types:
+        return True
+    if media_type == _EVENT_STREAM:
+        return False
+    kind, _, name = media_type.partition("/")
+    return f"{kind}/*" in types or ("+" in name and f"*+{name.rpartition('+')[2]}" in types)
 
 
 class Pieces:

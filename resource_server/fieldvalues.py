@@ -164,22 +164,20 @@ def accepts_encoding(value: str | None, coding: str) -> bool:
     return coding == "identity" if weight is None else weight > 0
 
 
-def preferred_encoding(value: str, offers: Sequence[str]) -> str:
-    """Return the content coding that an Accept-Encoding field likes best, or "identity".
+def preferred_encodings(value: str, offers: Sequence[str]) -> list[str]:
+    """Return the content codings that an Accept-Encoding field prefers to none, the best first.
 
     `offers` are content codings in the server's order of preference, which decides among equals.
-    Unless the field says that it prefers "identity", any coding that it accepts is better.
+    What is accepted is preferred, unless the field gives more weight to ``identity`` by name.
 
-    >>> preferred_encoding("gzip, br;q=0.9, identity;q=0.5", ["br", "gzip"])
-    'gzip'
+    >>> preferred_encodings("gzip;q=0.8, br, identity;q=0.5, *;q=0.1", ["zstd", "gzip", "br"])
+    ['br', 'gzip']
     """
     weights = _weights_of_codings(value)
-    best, best_weight = "identity", 0.0
-    for offer in offers:
-        weight = _coding_weight(weights, offer) or 0.0
-        if weight > best_weight:
-            best, best_weight = offer, weight
-    return best if best_weight >= weights.get("identity", 0.0) else "identity"
+    plain = weights.get("identity", 0.0)
+    weighed = [(_coding_weight(weights, offer) or 0.0, offer) for offer in offers]
+    weighed.sort(key=lambda each: -each[0])
+    return [offer for weight, offer in weighed if weight > 0 and weight >= plain]
 
 
 def _weights_of_codings(value: str) -> dict[str, float]:

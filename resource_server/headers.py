@@ -19,7 +19,7 @@ from .fieldvalues import (
     parse_list,
     parse_parameters,
     parse_quality,
-    preferred_encoding,
+    preferred_encodings,
 )
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -49,7 +49,7 @@ __all__ = [
     "parse_list",
     "parse_parameters",
     "parse_quality",
-    "preferred_encoding",
+    "preferred_encodings",
     "vary_on",
 ]
 

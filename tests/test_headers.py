@@ -21,6 +21,7 @@ from resource_server.headers import (
     parse_list,
     parse_parameters,
     parse_quality,
+    preferred_encodings,
 )
 
 BLOCK = (
@@ -375,6 +376,25 @@ class TestAccepts:
 )
 def test_accepted_codings(value: str | None, coding: str, allowed: bool) -> None:
     assert accepts_encoding(value, coding) is allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "preferred"),
+    [
+        ("", []),
+        ("gzip, br", ["br", "gzip"]),
+        ("gzip, br;q=0.9", ["gzip", "br"]),
+        ("*", ["zstd", "br", "gzip"]),
+        ("*, br;q=0", ["zstd", "gzip"]),
+        ("x-gzip;q=0.1", ["gzip"]),
+        ("gzip;q=0.4, br;q=0.5, identity;q=0.5", ["br"]),
+        ("identity;q=0", []),
+        ('gzip, "', []),
+        ("gzip, " + "x, " * 700 + "y", []),
+    ],
+)
+def test_preferred_encodings(value: str, preferred: list[str]) -> None:
+    assert preferred_encodings(value, ["zstd", "br", "gzip"]) == preferred
 
 
 class TestReadingCookies:

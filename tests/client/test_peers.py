@@ -5,11 +5,8 @@ from __future__ import annotations
 import http.server
 import os
 import random
-import shutil
-import signal
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -29,13 +26,12 @@ from resource_server.client import (
     TooLarge,
 )
 from resource_server.errors import HTTPNotImplemented, MethodNotAllowed, NotFound
+from tests.nginx import EXECUTABLE, Nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 30.0
-# Debian has it where only root's PATH leads.
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/local/sbin:/usr/sbin:/sbin")
 TEXT = "Wie schön!\n" * 2000
 #: More than the buffers of sockets hold, so that a transfer can be met half-way.
 LARGE = random.Random(7).randbytes(24 * 1024 * 1024)
@@ -202,13 +198,10 @@ def cancel_half_way(client: HTTPClient, path: str, target: Path) -> None:
     client.stop(PATIENCE)
 
 
-class Nginx:
-    """nginx in the foreground, with one worker.
+class Server(Nginx):
+    """nginx with our files, plain and by TLS."""
 
-    Its sockets are made here: so no port is guessed, and clients may come before it is ready.
-    """
-
-    def __init__(self, executable: str, www: Path, folder: Path) -> None:
+    def __init__(self, www: Path, folder: Path) -> None:
         self.authority = trustme.CA()
         self.ca = folder / "ca.pem"
         self.authority.cert_pem.write_to_path(str(self.ca))
@@ -225,31 +218,10 @@ class Nginx:
                 stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)
             ]
             self.address, self.tls_address = (each.getsockname() for each in sockets)
-            numbers = [each.fileno() for each in sockets]
-            (folder / "nginx.conf").write_text(
-                CONFIGURATION.format(
-                    folder=folder,
-                    www=www,
-                    port=self.address[1],
-                    tls_port=self.tls_address[1],
-                    # Otherwise a worker of root's becomes somebody who may not read our files.
-                    user="" if os.geteuid() else "user root root;",
-                )
+            http = HTTP.format(
+                folder=folder, www=www, port=self.address[1], tls_port=self.tls_address[1]
             )
-            command = [executable, "-p", str(folder), "-c", str(folder / "nginx.conf")]
-            self._process = subprocess.Popen(
-                [*command, "-e", str(folder / "error.log")],
-                # How a new nginx takes the place of an old one. It wants a master process then:
-                # nginx 1.22 without one dies of a null pointer.
-                env={**os.environ, "NGINX": "".join(f"{number};" for number in numbers)},
-                pass_fds=numbers,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                # A group of its own, so that its worker can be ended with it.
-                start_new_session=True,
-            )
-        self._errors = folder / "error.log"
+            super().__init__(folder, http, sockets)
 
     def check(self) -> None:
         """Fail with what it says if it does not answer."""
@@ -257,15 +229,7 @@ class Nginx:
             with HTTPClient(self.address, timeout=PATIENCE, retries=0) as client:
                 assert client.get("/data.json").result().ok
         except OSError:
-            pytest.fail(f"nginx does not run: {self._errors.read_text()}")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            pytest.fail(f"nginx does not run: {self.errors}")
 
     def seen(self, path: str) -> list[str]:
         """The status, and the Range, of each request for a path that has ended."""
@@ -273,20 +237,9 @@ class Nginx:
         return [line.split(" ", 1)[1] for line in lines if line.split(" ", 1)[0] == path]
 
 
-CONFIGURATION = """
-daemon off;
-worker_processes 1;
-{user}
-pid {folder}/nginx.pid;
-events {{ worker_connections 256; }}
-http {{
+HTTP = """
     log_format seen "$uri $status $http_range";
     access_log {folder}/access.log seen;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
     types {{ text/plain txt; application/json json; text/html html; }}
     default_type application/octet-stream;
     charset utf-8;
@@ -306,15 +259,14 @@ http {{
         location = /busy {{ return 503; }}
         location = /forever {{ return 302 /forever; }}
     }}
-}}
 """
 
 
 @pytest.fixture(scope="module")
-def nginx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    if NGINX is None:
+def nginx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if EXECUTABLE is None:
         pytest.skip("nginx is not installed; Debian has it as the package nginx-light")
-    server = Nginx(NGINX, folder, tmp_path_factory.mktemp("nginx"))
+    server = Server(folder, tmp_path_factory.mktemp("nginx"))
     try:
         server.check()
         yield server
@@ -324,7 +276,7 @@ def nginx(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ng
 
 class TestNginx:
     @pytest.fixture
-    def client(self, nginx: Nginx) -> Iterator[HTTPClient]:
+    def client(self, nginx: Server) -> Iterator[HTTPClient]:
         with HTTPClient(nginx.address, timeout=PATIENCE) as client:
             yield client
 
@@ -345,7 +297,7 @@ class TestNginx:
         head = client.head("/text.txt").result()
         assert head.headers["Content-Encoding"] == "gzip"
 
-    def test_the_size_that_counts_is_that_of_the_content(self, nginx: Nginx) -> None:
+    def test_the_size_that_counts_is_that_of_the_content(self, nginx: Server) -> None:
         with HTTPClient(nginx.address, timeout=PATIENCE, max_response_size=10_000) as client:
             assert isinstance(client.get("/text.txt").exception(), TooLarge)
 
@@ -362,7 +314,7 @@ class TestNginx:
         assert len({text.split()[0] for text in seen}) == 4
         assert {text.split()[1] for text in seen} == {"1"}
 
-    def test_many_at_a_time(self, nginx: Nginx) -> None:
+    def test_many_at_a_time(self, nginx: Server) -> None:
         with HTTPClient(nginx.address, timeout=PATIENCE, threads=16, max_connections=4) as client:
             handles = [client.get("/data.json") for _ in range(200)]
             responses = [handle.result() for handle in handles]
@@ -383,7 +335,7 @@ class TestNginx:
         assert isinstance(client.post("/text.txt", "x").result().error, MethodNotAllowed)
         assert client.get("/%00").result().status_code == 400
 
-    def test_what_is_busy_is_asked_again(self, nginx: Nginx, client: HTTPClient) -> None:
+    def test_what_is_busy_is_asked_again(self, nginx: Server, client: HTTPClient) -> None:
         before = len(nginx.seen("/busy"))
         assert client.get("/busy").result().status_code == 503
         assert len(nginx.seen("/busy")) == before + 3
@@ -399,7 +351,7 @@ class TestNginx:
         response = client.get("/data.json", headers={"If-None-Match": tag}).result()
         assert (response.status_code, response.body) == (304, b"")
 
-    def test_a_download_goes_on(self, nginx: Nginx, client: HTTPClient, tmp_path: Path) -> None:
+    def test_a_download_goes_on(self, nginx: Server, client: HTTPClient, tmp_path: Path) -> None:
         target = tmp_path / "large.bin"
         cancel_half_way(client, "/large.bin", target)
         assert not target.exists()
@@ -414,19 +366,19 @@ class TestNginx:
         assert status == "206"
         assert int(given.removeprefix("bytes=").rstrip("-")) >= 1_000_000
 
-    def test_tls(self, nginx: Nginx) -> None:
+    def test_tls(self, nginx: Server) -> None:
         with HTTPClient(nginx.tls_address, "https", timeout=PATIENCE, ca=nginx.ca) as client:
             seen = [client.get("/text.txt").result() for _ in range(3)]
         assert [response.text for response in seen] == [TEXT] * 3
         assert len({response.headers["X-Connection"].split()[0] for response in seen}) == 1
         assert seen[0].url.startswith("https://127.0.0.1:")
 
-    def test_tls_by_fingerprint(self, nginx: Nginx) -> None:
+    def test_tls_by_fingerprint(self, nginx: Server) -> None:
         print_ = nginx.fingerprint
         with HTTPClient(nginx.tls_address, "https", timeout=PATIENCE, fingerprint=print_) as client:
             assert client.get("/data.json").result().payload == {"a": [1, 2]}
 
-    def test_tls_of_somebody_else(self, nginx: Nginx) -> None:
+    def test_tls_of_somebody_else(self, nginx: Server) -> None:
         for fingerprint in (None, "00" * 32):
             client = HTTPClient(
                 nginx.tls_address, "https", timeout=PATIENCE, fingerprint=fingerprint
@@ -434,11 +386,11 @@ class TestNginx:
             with client, pytest.raises(TLSError):
                 client.get("/data.json").result()
 
-    def test_http_where_tls_is_spoken(self, nginx: Nginx) -> None:
+    def test_http_where_tls_is_spoken(self, nginx: Server) -> None:
         with HTTPClient(nginx.tls_address, timeout=PATIENCE) as client:
             assert client.get("/data.json").result().status_code == 400
 
-    def test_tls_where_http_is_spoken(self, nginx: Nginx) -> None:
+    def test_tls_where_http_is_spoken(self, nginx: Server) -> None:
         client = HTTPClient(nginx.address, "https", timeout=PATIENCE, ca=nginx.ca)
         with client, pytest.raises(TLSError):
             client.get("/data.json").result()
