@@ -177,8 +177,8 @@ def compression(
     left out: br needs ``brotli`` or ``brotlicffi``, zstd Python 3.14 or ``backports.zstd``, which
     ``resource_server[compression]`` installs. `minimum`: bytes below which a body stays as it is.
     `types`: the media types to compress, each ``kind/name``, ``kind/*`` or ``*+suffix``, by default
-    ``resource_server.content.COMPRESSIBLE_TYPES``; ``text/event-stream`` has to be listed itself. `levels`: of a coding, in place of the
-    ones that suit content made anew for each request.
+    ``resource_server.content.COMPRESSIBLE_TYPES``; ``text/event-stream`` has to be listed itself.
+    `levels`: of a coding, in place of the ones that suit content made anew for each request.
 
     A stream stays a stream: the client can read each piece when it was yielded. Left as they are:
     responses that decide it themselves, by ``compress=True`` or, as files do, False; parts (206);

@@ -1,4 +1,4 @@
-"""What the WebSocket benches share: other servers' packages, and programs that obey lines."""
+"""What the benches share: other servers' packages, and programs that obey lines."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ ENVIRONMENT = Path(tempfile.gettempdir()) / "resource_server-peers"
 PEERS = ("websockets", "aiohttp", "simple-websocket", "werkzeug")
 
 
-def peers_python(directory: Path) -> str:
+def peers_python(directory: Path, packages: Sequence[str] = PEERS) -> str:
     """The Python of a virtual environment that has the peers; it is made where there is none."""
     python = str(directory / "bin" / "python")
     versions = [python, "-c", "from importlib.metadata import version as v; import sys\n"]
-    versions[2] += f"print('Python', sys.version.split()[0], *(p+' '+v(p) for p in {PEERS}))"
+    versions[2] += (
+        f"print('Python', sys.version.split()[0], *(p+' '+v(p) for p in {tuple(packages)}))"
+    )
     if not os.path.exists(python):
         venv.create(directory, with_pip=True)
     if subprocess.run(versions, capture_output=True, check=False).returncode:
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PEERS], check=False)  # what is missing is left out, and said
+        subprocess.run([*pip, *packages], check=False)  # what is missing is left out, and said
     subprocess.run(versions, check=False, stderr=subprocess.DEVNULL)
     return python
 
