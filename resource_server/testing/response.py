@@ -71,13 +71,21 @@ class TestResponse:
 
     @property
     def body(self) -> bytes:
-        """The content, out of gzip if it was sent in that; raises as `raw`."""
+        """The content, out of the coding that it was sent in, unless that is not known.
+
+        Raises as `raw`, and ValueError if it is not in that coding.
+        """
         if self._decoded is None:
             self._decoded = raw = self.raw
-            if raw and self.headers.get("content-encoding", "").lower() == "gzip":
-                from gzip import decompress
+            codings = self.headers.get("content-encoding")
+            if raw and codings is not None:
+                from ..client.decoding import decoded, decoders
 
-                self._decoded = decompress(raw)
+                stages = decoders(codings)
+                if stages is not None:
+                    self._decoded = b"".join(decoded(stages, raw))
+                    for stage in stages:
+                        stage.finish()
         return self._decoded
 
     @property

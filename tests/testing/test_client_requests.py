@@ -169,6 +169,19 @@ def test_compressed_content_is_read_and_can_be_seen(client: TestClient) -> None:
     assert packed.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed.raw) == packed.body == plain.body
     assert packed.text == "a" * 5000
+    best = client.get("/large", headers={"Accept-Encoding": "gzip;q=0.1, br, zstd"})
+    assert len(best.raw) < 100
+    assert best.body == plain.body
+
+
+def test_a_coding_that_is_not_known_stays_and_a_wrong_one_is_an_error() -> None:
+    def answer(request: Request) -> Response:
+        return Response(b"plain", headers={"Content-Encoding": request.params["is"][0]})
+
+    client = TestClient([("GET", "/", answer)])
+    assert client.get("/?is=rot13").body == b"plain"
+    with pytest.raises(ValueError, match="header"):
+        _ = client.get("/?is=gzip").body
 
 
 def test_interim_responses_are_told(client: TestClient) -> None:
