@@ -23,7 +23,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from .content import COMPRESSIBLE_TYPES, compressible
+from .content import COMPRESSIBLE_TYPES, Source, compressible
 from .headers import accepts_encoding, preferred_encodings, vary_on
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -132,7 +132,7 @@ class Compression:
         if response.file is not None:
             return False  # of any size, and sent by the loop
         if response.body is None:
-            if response.iterator is None:
+            if response.iterator is None and response.source is None:
                 return False
         elif len(response.body) < self._minimum:
             return False
@@ -151,10 +151,12 @@ class Compression:
         assert made is not None
         pack, encoder = made
         level = self._levels[coding]
-        if response.body is None:
-            assert response.iterator is not None
+        if response.iterator is not None:
             response.iterator = EncodedPieces(response.iterator, lambda: encoder(level))
+        elif response.source is not None:
+            response.source = EncodedSource(response.source, lambda: encoder(level))
         else:
+            assert response.body is not None
             packed = pack(response.body, level)
             if len(packed) >= len(response.body) and not anyway:
                 return False
@@ -298,6 +300,58 @@ class EncodedPieces:
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
+
+
+class EncodedSource(Source):
+    """A source in a coding, each piece flushed.
+
+    The server calls one method at a time, so the encoder needs no lock. It is made for the first
+    piece, as in `EncodedPieces`.
+    """
+
+    def __init__(self, source: Source, make: Callable[[], Encoder]) -> None:
+        self._source = source
+        self._make = make
+        self._encoder: Encoder | None = None
+        self._ended = False
+        self.keep_alive = source.keep_alive
+        self.hasty = source.hasty
+
+    def open(self, request: Request, wake: Callable[[], None]) -> None:
+        """Open the source."""
+        self._source.open(request, wake)
+
+    def take(self) -> bytes | None:
+        """Return the next piece; the end of the coding is one more, before ``b""``."""
+        if self._ended:
+            return b""
+        piece = self._source.take()
+        if piece is None:
+            return None
+        if piece:
+            return self._encoded(piece)
+        self._ended = True
+        encoder, self._encoder = self._encoder or self._make(), None
+        return encoder.finish()
+
+    def idle(self) -> bytes:
+        """Return the source's sign of life, if it has one."""
+        sign = self._source.idle()
+        return self._encoded(sign) if sign and not self._ended else b""
+
+    def _encoded(self, piece: bytes) -> bytes:
+        if self._encoder is None:
+            self._encoder = self._make()
+        return self._encoder.encode(piece)
+
+    def stop(self) -> None:
+        """Have the source come to its end."""
+        self._source.stop()
+
+    def close(self) -> None:
+        """Close the source."""
+        self._encoder = None
+        self._source.close()
 
 
 # The codings. What needs a package is imported when a client first accepts what a server offers.

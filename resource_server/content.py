@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
+    from .request import Request
+
 #: Text, and what is text underneath: media types, ``kind/*`` or ``*+suffix``.
 COMPRESSIBLE_TYPES = frozenset(
     [
@@ -122,6 +124,50 @@ class Pieces:
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
+
+
+class Source:
+    """What the content of a response is pulled from: set as `response.source`, with no body.
+
+    `open` is called once, by the thread that answers the request, and may take its time. From then
+    on the server's own thread calls `take`, whenever the client has taken all before, and `idle`
+    and `stop`; none of these may block, as everybody waits meanwhile. `close` comes once, whatever
+    has happened, in any thread, and alone if nothing was opened. The server calls one of them at a
+    time.
+
+    One source can be made of another, to change its pieces: it passes everything on but `take` and
+    `idle`. A coding that keeps bytes back, as gzip does, flushes behind each piece, since what has
+    been taken shall reach the client now and the next may be hours away; what it has to say at the
+    end is its piece before ``b""``.
+    """
+
+    __slots__ = ()
+
+    #: Seconds after which `idle` is asked for a sign of life if nothing was sent; None for never.
+    keep_alive: float | None = None
+    #: Whether a piece that waits in the system's buffers grows old there: they are kept short then.
+    hasty: bool = False
+
+    def open(self, request: Request, wake: Callable[[], None]) -> None:
+        """Begin to answer `request`; what this raises is answered in place of the response.
+
+        `wake` has the server ask `take` again after that has returned None. Any thread may call it,
+        at any time; it never blocks, and costs next to nothing when it has just been called.
+        """
+
+    def take(self) -> bytes | None:
+        """Return the next piece, None for none now, or ``b""`` at the end."""
+        return b""
+
+    def idle(self) -> bytes:
+        """Return what shows that the server is there, and means nothing."""
+        return b""
+
+    def stop(self) -> None:
+        """Come to an end, as the server stops: `take` is asked for the rest, up to ``b""``."""
+
+    def close(self) -> None:
+        """Let go of everything: the client has all, or has left, or was never answered."""
 
 
 def unchanged(before: os.stat_result, now: os.stat_result) -> bool:

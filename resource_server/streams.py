@@ -8,6 +8,7 @@ thread while it has nothing; `EventChannel` and `LatestFrame` are made of those.
 from __future__ import annotations
 
 from .content import Pieces
+from .content import Source as Source
 from .errors import FieldError, checked_field
 from .headers import Headers, parse_list
 from .response import BINARY, Response
@@ -18,54 +19,9 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .headers import HeadersLike
-    from .request import Request
 
     # The value of a trailer field, or what gives it when the content has been sent.
     TrailerValue: TypeAlias = str | int | Callable[[], str | int | None]
-
-
-class Source:
-    """What the content of a response is pulled from: set as `response.source`, with no body.
-
-    `open` is called once, by the thread that answers the request, and may take its time. From then
-    on the server's own thread calls `take`, whenever the client has taken all before, and `idle`
-    and `stop`; none of these may block, as everybody waits meanwhile. `close` comes once, whatever
-    has happened, in any thread, and alone if nothing was opened. The server calls one of them at a
-    time.
-
-    One source can be made of another, to change its pieces: it passes everything on but `take` and
-    `idle`. A coding that keeps bytes back, as gzip does, flushes behind each piece, since what has
-    been taken shall reach the client now and the next may be hours away; what it has to say at the
-    end is its piece before ``b""``.
-    """
-
-    __slots__ = ()
-
-    #: Seconds after which `idle` is asked for a sign of life if nothing was sent; None for never.
-    keep_alive: float | None = None
-    #: Whether a piece that waits in the system's buffers grows old there: they are kept short then.
-    hasty: bool = False
-
-    def open(self, request: Request, wake: Callable[[], None]) -> None:
-        """Begin to answer `request`; what this raises is answered in place of the response.
-
-        `wake` has the server ask `take` again after that has returned None. Any thread may call it,
-        at any time; it never blocks, and costs next to nothing when it has just been called.
-        """
-
-    def take(self) -> bytes | None:
-        """Return the next piece, None for none now, or ``b""`` at the end."""
-        return b""
-
-    def idle(self) -> bytes:
-        """Return what shows that the server is there, and means nothing."""
-        return b""
-
-    def stop(self) -> None:
-        """Come to an end, as the server stops: `take` is asked for the rest, up to ``b""``."""
-
-    def close(self) -> None:
-        """Let go of everything: the client has all, or has left, or was never answered."""
 
 
 class StreamResponse(Response):
@@ -76,7 +32,7 @@ class StreamResponse(Response):
     is done, when the client has left and when the server stops.
 
     `content_length` is the number of bytes if it is known; without it the content is chunked.
-    `compress` allows gzip, if `content_type` is one of text.
+    `compress` is as in Response; `content_type` has to be one of text for it.
 
     `trailers` are fields that follow chunked content (RFC 9110 §6.5): names to values, or to
     callables that are asked for the value when all has been sent, None for no such field. A client
@@ -90,7 +46,7 @@ class StreamResponse(Response):
         iterator: Iterable[bytes | str],
         status_code: int = 200,
         headers: HeadersLike | None = None,
-        compress: bool = False,
+        compress: bool | None = None,
         *,
         content_type: str = BINARY,
         content_length: int | None = None,

@@ -23,6 +23,7 @@ from resource_server import (
     codings,
     compression,
     get,
+    streams,
     websocket_session,
 )
 from resource_server.client.decoding import decoded, decoders
@@ -52,6 +53,33 @@ class Source:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Pulled(streams.Source):
+    """A source that tells what it was asked."""
+
+    keep_alive = 7.0
+    hasty = True
+
+    def __init__(self, pieces: list[bytes | None], sign: bytes = b"idle") -> None:
+        self.pieces = iter(pieces)
+        self.sign = sign
+        self.calls: list[object] = []
+
+    def open(self, request: Request, wake: Any) -> None:
+        self.calls += [request, wake]
+
+    def take(self) -> bytes | None:
+        return next(self.pieces)
+
+    def idle(self) -> bytes:
+        return self.sign
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def close(self) -> None:
+        self.calls.append("close")
 
 
 class TestCompression:
@@ -344,6 +372,48 @@ class TestCodings:
         assert response.body is not None
         (stage,) = decoders("zstd") or []  # of a client that takes no more than 8 MiB
         assert b"".join(decoded([stage], response.body)) == content
+
+    @pytest.mark.parametrize("coding", ["br", "zstd", "gzip"])
+    def test_a_source_can_be_read_piece_by_piece(self, coding: str) -> None:
+        source = Pulled([None, b"first", None, b"second", b""])
+        made = Response(None, content_type="text/plain")
+        made.body, made.source = None, source
+        response = apply(made, coding)
+        encoded = response.source
+        assert encoded is not None
+        assert (encoded.keep_alive, encoded.hasty) == (7.0, True)
+        request = request_with()
+        encoded.open(request, print)
+        (stage,) = decoders(coding) or []
+        whole, read = b"", []
+        for _ in range(4):
+            piece = encoded.take()
+            assert piece != b""
+            whole += piece or b""
+            read.append(None if piece is None else b"".join(decoded([stage], piece)))
+        assert read == [None, b"first", None, b"second"]
+        sign = encoded.idle()
+        assert b"".join(decoded([stage], sign)) == b"idle"
+        encoded.stop()
+        end = encoded.take()
+        assert end
+        assert b"".join(decoded([stage], end)) == b""
+        stage.finish()
+        assert (encoded.take(), encoded.idle()) == (b"", b"")
+        assert undo(coding, whole + sign + end) == b"firstsecondidle"
+        encoded.close()
+        assert source.calls == [request, print, "stop", "close"]
+        made.close()  # of which nothing is left
+        assert len(source.calls) == 4
+
+    def test_a_source_of_nothing(self) -> None:
+        made = Response(None, content_type="text/plain")
+        made.body, made.source = None, Pulled([b""], sign=b"")
+        encoded = apply(made, "gzip").source
+        assert encoded is not None
+        assert encoded.idle() == b""
+        assert gzip.decompress(encoded.take() or b"") == b""
+        encoded.close()
 
 
 class TestWithoutPackages:

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from resource_server import Request, Resource, Response, Router, StreamResponse, compression, get
+from resource_server import (
+    EventChannel,
+    EventStream,
+    Request,
+    Resource,
+    Response,
+    Router,
+    StreamResponse,
+    compression,
+    get,
+)
 from resource_server import codings as known
+from resource_server.client.decoding import decoded, decoders
 from tests.rawclient import PATIENCE, Client
 
 if TYPE_CHECKING:
@@ -58,6 +69,16 @@ class App(Resource):
                 self.closed.set()
 
         return StreamResponse(pieces(), content_type="text/plain")
+
+
+class Events(Resource):
+    def __init__(self) -> None:
+        super().__init__()
+        self.channel = EventChannel()
+
+    @get("/events")
+    def events(self, request: Request) -> Response:
+        return EventStream(self.channel)
 
 
 @pytest.fixture
@@ -145,3 +166,26 @@ def test_a_client_that_leaves_closes_the_source(app: App, server: HTTPServer) ->
         assert b"Content-Encoding: gzip" in client.head()
     app.read.release(100)
     assert app.closed.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("coding", ["zstd", "br", "gzip"])
+def test_events_are_compressed_if_that_is_asked_for(serve: Serve, coding: str) -> None:
+    (stage,) = decoders(coding) or pytest.skip(f"{coding} is not installed")
+    events = Events()
+    router = Router(middlewares=[compression(types=["text/event-stream"])])
+    router.register_routes(events)
+    server = serve(router)
+    fields = {"Accept-Encoding": coding}
+    with requests.get(
+        f"{server.url}/events", headers=fields, stream=True, timeout=PATIENCE
+    ) as answer:
+        assert answer.headers["Content-Encoding"] == coding
+        raw = answer.raw.read_chunked(decode_content=False)
+        text = b""
+        for number in range(10):
+            events.channel.publish(f"number {number}")
+            while f"data: number {number}\n\n".encode() not in text:
+                text += b"".join(decoded([stage], next(raw)))
+        events.channel.close()
+        text = b"".join(piece for data in raw for piece in decoded([stage], data))
+        stage.finish()
