@@ -1,4 +1,7 @@
-"""What the benches share: other servers' packages, and programs that obey lines."""
+"""Processes of the benches: each on its core, watched by /proc, and ended whatever happens.
+
+Needs Linux. Where the system lets nobody choose cores, or there is but one, nothing is pinned.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +9,27 @@ import json
 import os
 import resource
 import select
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-import venv
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
-CROWD = [sys.executable, str(Path(__file__).with_name("crowd.py"))]
-#: Where the other servers are installed unless an option names a place.
-ENVIRONMENT = Path(tempfile.gettempdir()) / "resource_server-peers"
-PEERS = ("websockets", "aiohttp", "simple-websocket", "werkzeug")
+#: The clients of the WebSocket benches, and those that come in thousands.
+LOAD = Path(__file__).with_name("load")
+#: Seconds that a process has for its end.
+ENDING = 10.0
 
-
-def peers_python(directory: Path, packages: Sequence[str] = PEERS) -> str:
-    """The Python of a virtual environment that has the peers; it is made where there is none."""
-    python = str(directory / "bin" / "python")
-    versions = [python, "-c", "from importlib.metadata import version as v; import sys\n"]
-    versions[2] += (
-        f"print('Python', sys.version.split()[0], *(p+' '+v(p) for p in {tuple(packages)}))"
-    )
-    if not os.path.exists(python):
-        venv.create(directory, with_pip=True)
-    if subprocess.run(versions, capture_output=True, check=False).returncode:
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *packages], check=False)  # what is missing is left out, and said
-    subprocess.run(versions, check=False, stderr=subprocess.DEVNULL)
-    return python
+_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @cache
@@ -51,6 +39,12 @@ def cores() -> tuple[int, int]:
     if len(allowed) < 2:
         print("only one core: the load takes its time from the server's")
     return allowed[0], allowed[-1]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 def raise_descriptors(wanted: int) -> int:
@@ -66,34 +60,51 @@ def raise_descriptors(wanted: int) -> int:
 
 
 def busy_seconds(core: int) -> float:
-    """How long a core has not been idle, whoever used it; the hypervisor, too."""
+    """How long a core has run programs, whoever's; or has been lent to another machine."""
     text = Path("/proc/stat").read_text()
     ticks = [int(field) for field in text.split(f"\ncpu{core} ")[1].split("\n")[0].split()]
-    return (sum(ticks[:8]) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+    user, nice, system, _idle, _iowait, _irq, _softirq, steal = ticks[:8]
+    return (user + nice + system + steal) / _TICK
 
 
 class Program:
     """A process on one core that obeys lines and answers by lines, each within a deadline.
 
-    As a context manager it ends the process, and nobody waits for it longer than ten seconds.
+    It has a session of its own, by which what it starts is found, counted and ended. As a context
+    manager it ends them all, and nobody waits for that longer than some seconds.
+
+    :param core: the core to run on, with all its threads and children; None for any.
+    :param environment: variables beside those that this process has.
     """
 
-    def __init__(self, command: Sequence[str], core: int) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        core: int | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._unread = b""
         before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {core})  # inherited, with all its threads
+        if core is not None:
+            os.sched_setaffinity(0, {core})  # inherited
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+                start_new_session=True,
             )
+        except OSError as error:
+            self._stderr.close()
+            raise RuntimeError(f"it cannot be started: {error}") from error
         finally:
             os.sched_setaffinity(0, before)
         self.pid = self._process.pid
+
+    # -- talking ---------------------------------------------------------------------------
 
     def tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -105,6 +116,9 @@ class Program:
 
     def hear(self, seconds: float = 60.0) -> Any:
         """The next line that it prints, from JSON."""
+        return json.loads(self.hear_line(seconds))
+
+    def hear_line(self, seconds: float = 60.0) -> bytes:
         assert self._process.stdout is not None
         descriptor, end = self._process.stdout.fileno(), time.monotonic() + seconds
         while b"\n" not in self._unread:
@@ -112,25 +126,30 @@ class Program:
                 raise self.failure(f"it said nothing for {seconds:g} seconds")
             piece = os.read(descriptor, 65536)
             if not piece:
-                self._process.wait(10)
+                self._process.wait(ENDING)
                 raise self.failure("it ended")
             self._unread += piece
         line, _, self._unread = self._unread.partition(b"\n")
-        return json.loads(line)
+        return line
 
     def ask(self, line: str, seconds: float = 60.0) -> Any:
         self.tell(line)
         return self.hear(seconds)
 
-    def wait_until_it_listens(self, port: int) -> None:
-        for _ in range(200):
+    def interrupt(self) -> None:
+        """Send what Ctrl-C sends."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait_until_it_listens(self, port: int, seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             if self._process.poll() is not None:
                 raise self.failure("it ended at once")
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 return
             except OSError:
-                time.sleep(0.05)
+                time.sleep(0.002)
         raise self.failure("it does not listen")
 
     def failure(self, what: str) -> RuntimeError:
@@ -139,10 +158,49 @@ class Program:
         words = self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
         return RuntimeError(f"{what}: {words}" if words else what)
 
+    # -- watching --------------------------------------------------------------------------
+
+    def _stats(self) -> Iterator[tuple[int, list[str]]]:
+        """The process and all that belong to its session: number, and fields of stat from the 3rd."""
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == self.pid and fields[0] != "Z":
+                yield int(stat.parent.name), fields
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all, and of children of theirs that have ended."""
+        return sum(sum(map(int, fields[11:15])) for _, fields in self._stats()) / _TICK
+
+    def memory(self) -> int:
+        """Resident bytes of all; a page that several share counts once."""
+        total = 0
+        for pid, _ in self._stats():
+            try:
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += 1024 * int(text.split("\nPss:")[1].split()[0])
+            except (OSError, IndexError):
+                continue
+        return total
+
+    def threads(self) -> int:
+        return sum(int(fields[17]) for _, fields in self._stats())
+
     def status(self, name: str) -> int:
         """A number of /proc/PID/status: `Threads`, or `VmRSS` in KiB."""
         text = Path(f"/proc/{self.pid}/status").read_text()
         return int(text.split(f"\n{name}:")[1].split()[0])
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for pid, _ in self._stats():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
 
     def __enter__(self) -> Self:
         return self
@@ -155,12 +213,15 @@ class Program:
     ) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.terminate()
+        # The first alone is asked: it ends its own children, as they would be replaced otherwise.
+        if self._process.poll() is None:
+            self._process.terminate()
         try:
-            self._process.wait(10)
+            self._process.wait(ENDING / 4)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            pass
+        self._signal_all(signal.SIGKILL)
+        self._process.wait(ENDING)
         try:
             self._process.stdin.close()
         except BrokenPipeError:

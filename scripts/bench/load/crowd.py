@@ -1,9 +1,9 @@
 """WebSocket clients for the benches, in a process of their own: raw sockets, little work a message.
 
-    python scripts/bench/crowd.py echo PORT CONNECTIONS SIZE SECONDS [text]
-    python scripts/bench/crowd.py wait PORT CONNECTIONS SOURCE-ADDRESS SIZE
+    python scripts/bench/load/crowd.py echo PORT CONNECTIONS SIZE SECONDS [text]
+    python scripts/bench/load/crowd.py wait PORT CONNECTIONS SOURCE-ADDRESS SIZE
 
-`websocket.py` and `broadcast.py` run it. It prints a line when all connections are open, obeys
+`measure.py` and `broadcast.py` run it. It prints a line when all connections are open, obeys
 lines on its standard input, and answers by lines of JSON. Neither extensions nor subprotocols are
 offered. Frames are masked before anything is measured, and `select.epoll` is used as it is:
 `selectors` would add a quarter to what a message costs here.
@@ -48,7 +48,7 @@ def open_websocket(port: int, source: str) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(
-        f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n"
         "Sec-WebSocket-Version: 13\r\n\r\n".encode()
     )
