@@ -1,15 +1,15 @@
 """Idle WebSockets, and one message to all of them, beside a `websockets` (asyncio) server.
 
     python scripts/bench/broadcast.py [--connections 10000] [--size 1024] [--repeats 21]
-        [--idle 40] [--rounds 1] [--servers NAME,NAME] [--environment DIRECTORY]
+        [--idle 40] [--rounds 1] [--servers NAME,NAME]
 
 Needs Linux. Servers take turns, each time as new processes, with a core of their own; clients
-(`crowd.py`) share another, come from loopback addresses of their own, and answer pings. Three runs
-of each server: "memory" traces what Python allocates, and times nothing; "silent" has no keep-alive
-pings, "pings" has one every 20 seconds to each client. These two tell threads, resident memory per
-connection, CPU time per second while idle, and for one call that sends a message to all: the time
-until it returns, until the last client has the whole message, and the server's CPU time (medians;
-the CPU time is a mean). Compression is off.
+(`load/crowd.py`) share another, come from loopback addresses of their own, and answer pings. Three
+runs of each server: "memory" traces what Python allocates, and times nothing; "silent" has no
+keep-alive pings, "pings" has one every 20 seconds to each client. These two tell threads, resident
+memory per connection, CPU time per second while idle, and for one call that sends a message to all:
+the time until it returns, until the last client has the whole message, and the server's CPU time
+(medians; the CPU time is a mean). Compression is off.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.bench.compare import free_port
-from scripts.bench.peers import CROWD, ENVIRONMENT, Program, cores, peers_python, raise_descriptors
+from scripts.bench.environment import Environment
+from scripts.bench.process import LOAD, Program, cores, free_port, raise_descriptors
 
+CROWD = [sys.executable, str(LOAD / "crowd.py")]
 #: Clients that one process has; every process has a source address, and so ports, of its own.
 CLIENTS = 5000
 #: Seconds until threads without work have ended, and connections are left alone.
@@ -56,7 +57,7 @@ OURS = """
 from resource_server import HTTPServer, Resource, WebSocketGroup, WebSocketOpCode, websocket
 group = WebSocketGroup()
 class Everyone(Resource):
-    @websocket("/", compression=False, ping_interval=PING)
+    @websocket("/ws", compression=False, ping_interval=PING)
     def member(self, request, opcode, payload):
         if opcode is WebSocketOpCode.Open:
             group.add(request)
@@ -200,12 +201,12 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=40.0)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--servers", type=lambda text: text.split(","), default=list(SERVERS))
-    parser.add_argument("--environment", type=Path, default=ENVIRONMENT)
     options = parser.parse_args()
     if unknown := set(options.servers) - set(SERVERS):
         parser.error(f"no server {', '.join(unknown)}; there are {', '.join(SERVERS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # with what was started
-    python = peers_python(options.environment)
+    environment = Environment()
+    environment.install({"websockets"})
     room = raise_descriptors(options.connections + 2000) - 300
     connections = min(options.connections, room)
     if connections < options.connections:
@@ -224,7 +225,7 @@ def main() -> None:
         for run in runs:
             for name in options.servers:
                 try:
-                    figures = measure(python, SERVERS[name], run)
+                    figures = measure(environment.python, SERVERS[name], run)
                 except RuntimeError as error:
                     print(f"{run.name}: {name}: {error}", flush=True)
                     continue

@@ -17,8 +17,10 @@ COLUMNS = 2
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f; }
 .title { font-weight: 600; font-size: 13px; } .note { fill: #6e7781; font-size: 11px; }
-.page { fill: #ffffff; } .bar { fill: #afb8c1; } .ours { fill: #0969da; } .ceiling { fill: #d8dee4; }
-.range { stroke: #57606a; stroke-width: 1; } .name { text-anchor: end; } .strong { font-weight: 600; }
+.page { fill: #ffffff; } .bar { fill: #afb8c1; } .ours { fill: #0969da; }
+.ceiling { fill: #d8dee4; }
+.range { stroke: #57606a; stroke-width: 1; } .name { text-anchor: end; }
+.strong { font-weight: 600; }
 """
 #: Bars of those that are no servers one would choose, but what there is to reach.
 CEILINGS = ("epoll loop", "nginx")
@@ -39,8 +41,7 @@ def svg(record: Record) -> str:
     title = f"Servers side by side, {record.made}"
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
-            f' viewBox="0 0 {width} {height}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
             f"<title>{escape(title)}</title>",
             f"<style>{STYLE}</style>",
             f'<rect class="page" width="{width}" height="{height}"/>',
@@ -58,11 +59,10 @@ def _panel(record: Record, name: str, left: int, top: int) -> str:
     longest = max(max(result.values(main)) for result in ranked)
     scale = (WIDTH - NAMES - VALUES) / longest if longest > 0 else 0.0
     better = "more is better" if figure.more_is_better else "less is better"
+    note = f"{record.workloads[name]['title']}; {figure.unit or figure.title}, {better}"
     parts = [
         f'<text class="title" x="{left}" y="{top + 14}">{escape(name)}</text>',
-        f'<text class="note" x="{left}" y="{top + 30}">'
-        f"{escape(record.workloads[name]['title'])}; {escape(figure.unit or figure.title)}, {better}"
-        "</text>",
+        f'<text class="note" x="{left}" y="{top + 30}">{escape(note)}</text>',
     ]
     for index, result in enumerate(ranked):
         parts.append(_bar(result, main, left, top + HEAD + ROW * index, scale))

@@ -1,37 +1,31 @@
 """Requests per second and CPU time per request of small GETs, beside other HTTP clients.
 
     python scripts/bench/client.py [--seconds 1] [--rounds 7] [--threads 1,8] [--server ours|nginx]
-        [--environment DIRECTORY]
 
 Needs Linux. The other clients are installed into a virtual environment of their own, which is kept
-in the directory for temporary files (or DIRECTORY); what cannot run is said and left out. Every
-client is a process with that Python, on one core; the server has another core. The clients take
-turns of some seconds, each in all rounds with the connections that it had before, so that what else
-the machine does meets all of them; medians of the rounds are shown. With several threads these
-share one client (requests.Session as well, which works for this). Each answer is read and compared.
-CPU time is user and system time of the client's process, all its threads.
+in `.bench/`; what cannot run is said and left out. Every client is a process with that Python, on
+one core; the server has another core. The clients take turns of some seconds, each in all rounds
+with the connections that it had before, so that what else the machine does meets all of them;
+medians of the rounds are shown. With several threads these share one client (requests.Session as
+well, which works for this). Each answer is read and compared. CPU time is user and system time of the client's process, all its threads.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import venv
 from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.bench.compare import OURS, free_port
-from scripts.bench.peers import Program, cores
+from scripts.bench.environment import Environment
+from scripts.bench.peers.catalog import APPS, nginx
+from scripts.bench.process import Program, cores, free_port
 
-ENVIRONMENT = Path(tempfile.gettempdir()) / "resource_server-client-peers"
-PEERS = ("requests", "httpx", "urllib3", "certifi")
+PEERS = {"requests", "httpx", "urllib3", "certifi"}
 OURSELVES = "resource_server"
 
 CLIENTS = {
@@ -87,44 +81,16 @@ def measure(seconds):
 for line in sys.stdin:
     print(json.dumps(measure(float(line))), flush=True)
 """
-NGINX = """
-daemon off; master_process off; pid DIRECTORY/pid;
-events { worker_connections 1024; }
-http {
-    access_log off; default_type text/plain; keepalive_requests 100000000;
-    client_body_temp_path DIRECTORY/body; proxy_temp_path DIRECTORY/proxy;
-    fastcgi_temp_path DIRECTORY/fastcgi; uwsgi_temp_path DIRECTORY/uwsgi;
-    scgi_temp_path DIRECTORY/scgi;
-    server { listen 127.0.0.1:PORT; location = / { return 200 "Hello, World!"; } }
-}
-"""
-
 Figures = tuple[float, float]
 
 
-def peers_python(directory: Path) -> str:
-    """The Python of a virtual environment that has the peers; it is made where there is none."""
-    python = str(directory / "bin" / "python")
-    versions = [python, "-c", "from importlib.metadata import version as v; import sys\n"]
-    versions[2] += f"print('Python', sys.version.split()[0], *(p+' '+v(p) for p in {PEERS}))"
-    if not os.path.exists(python):
-        venv.create(directory, with_pip=True)
-    if subprocess.run(versions, capture_output=True, check=False).returncode:
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PEERS], check=False)  # what is missing is left out, and said
-    subprocess.run(versions, check=False, stderr=subprocess.DEVNULL)
-    return python
-
-
-def server_command(kind: str, port: int, directory: str) -> list[str]:
+def server_command(kind: str, directory: str) -> list[str]:
     if kind == "ours":
-        return [sys.executable, "-c", OURS.replace("PORT", str(port))]
-    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if nginx is None:
+        return [sys.executable, str(APPS / "ours.py")]
+    command = nginx()
+    if command is None:
         sys.exit("nginx is missing; Debian has it as the package nginx-light")
-    configuration = Path(directory, "nginx.conf")
-    configuration.write_text(NGINX.replace("PORT", str(port)).replace("DIRECTORY", directory))
-    return [nginx, "-p", directory, "-c", str(configuration), "-e", f"{directory}/error.log"]
+    return [sys.executable, str(APPS / "nginx.py"), command, directory]
 
 
 def measure(
@@ -178,16 +144,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", default="1,8")
     parser.add_argument("--server", choices=["ours", "nginx"], default="ours")
-    parser.add_argument("--environment", type=Path, default=ENVIRONMENT)
     options = parser.parse_args()
-    python = peers_python(options.environment)
+    environment = Environment()
+    environment.install(PEERS)
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
-        command = server_command(options.server, port, directory)
-        with Program(command, cores()[0]) as server:
+        command = server_command(options.server, directory)
+        with Program(command, cores()[0], {"BENCH_PORT": str(port)}) as server:
             server.wait_until_it_listens(port)
             for threads in map(int, options.threads.split(",")):
-                show(threads, measure(python, port, threads, options.rounds, options.seconds))
+                show(
+                    threads,
+                    measure(environment.python, port, threads, options.rounds, options.seconds),
+                )
 
 
 if __name__ == "__main__":

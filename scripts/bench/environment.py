@@ -94,7 +94,8 @@ class Environment:
         # The compiler's own error says more than that a wheel could not be built.
         errors = re.findall(r"(?:fatal )?error: .*", done.stderr, re.IGNORECASE)
         telling = [line for line in errors if "subprocess-exited" not in line]
-        return (telling or errors or ["pip failed"])[0].strip()
+        words: list[str] = telling or errors or ["pip failed"]
+        return words[0].strip()
 
     def versions(self) -> dict[str, str]:
         """What is installed, by lower-case name."""

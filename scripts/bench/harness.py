@@ -84,7 +84,9 @@ class Run:
                 "seconds": self.settings.seconds,
                 "pinned": "yes" if self.settings.pinned else "no",
             },
-            workloads={each.name: {"title": each.title, "main": each.main} for each in options.only},
+            workloads={
+                each.name: {"title": each.title, "main": each.main} for each in options.only
+            },
             peers={peer.name: peer.what for peer in options.peers},
         )
 
@@ -185,7 +187,7 @@ def versions() -> dict[str, str]:
     if command := catalog.nginx():
         found["nginx"] = _last_words(command, "-v").rpartition("/")[2]
     if wrk := shutil.which("wrk"):
-        found["wrk"] = _last_words(wrk, "-v").partition("[")[0].removeprefix("wrk").split("Copy")[0].strip()
+        found["wrk"] = _last_words(wrk, "-v").removeprefix("wrk").partition("[")[0].strip()
     return found
 
 

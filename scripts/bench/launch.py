@@ -87,7 +87,9 @@ def check(program: Program, workload: Workload, port: int) -> None:
     if status != 200:
         raise RuntimeError(f"it answers with {status}: {content[:60]!r}")
     if not same(content, workload.answer or b""):
-        raise RuntimeError(f"a wrong answer: {content[:60]!r}, not {(workload.answer or b'')[:60]!r}")
+        raise RuntimeError(
+            f"a wrong answer: {content[:60]!r}, not {(workload.answer or b'')[:60]!r}"
+        )
 
 
 def ask(workload: Workload, port: int) -> tuple[int, bytes]:
@@ -118,4 +120,3 @@ def same(content: bytes, expected: bytes) -> bool:
         return bool(json.loads(content) == json.loads(expected))
     except ValueError:
         return False
-

@@ -274,9 +274,7 @@ def idle(running: Running, workload: Workload, settings: Settings) -> Figures:
     }
 
 
-def traced(
-    peer: Peer, workload: Workload, environment: Environment, settings: Settings
-) -> float:
+def traced(peer: Peer, workload: Workload, environment: Environment, settings: Settings) -> float:
     """Bytes that Python allocates for each parked connection, in a server that counts them."""
     with serving(peer, workload, environment, more={"BENCH_TRACE": "1"}) as running:
 
@@ -311,9 +309,7 @@ def echo(running: Running, workload: Workload, settings: Settings) -> Figures:
     }
 
 
-def start(
-    peer: Peer, workload: Workload, environment: Environment, settings: Settings
-) -> Figures:
+def start(peer: Peer, workload: Workload, environment: Environment, settings: Settings) -> Figures:
     """Medians of some processes: until it answers, and what its import takes."""
     answers = []
     for _ in range(STARTS):

@@ -161,7 +161,7 @@ class Program:
     # -- watching --------------------------------------------------------------------------
 
     def _stats(self) -> Iterator[tuple[int, list[str]]]:
-        """The process and all that belong to its session: number, and fields of stat from the 3rd."""
+        """Number and fields of stat, from the 3rd on, of all that belong to its session."""
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()

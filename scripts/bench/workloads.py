@@ -7,20 +7,25 @@ from dataclasses import dataclass
 
 from scripts.bench.peers.apps import work
 
-#: What Chromium sends with a navigation, beside Host: with it 14 fields.
+_AGENT = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/140.0.0.0 Safari/537.36"
+)
+_ACCEPT = (
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,"
+    "image/apng,*/*;q=0.8"
+)
+#: What Chromium sends with a navigation, beside Host and Cookie: with these, 14 fields.
 BROWSER = (
     "Connection: keep-alive",
     'sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"',
     "sec-ch-ua-mobile: ?0",
     'sec-ch-ua-platform: "Linux"',
     "Upgrade-Insecure-Requests: 1",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
-    " Chrome/140.0.0.0 Safari/537.36",
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,"
-    "image/apng,*/*;q=0.8",
+    _AGENT,
+    _ACCEPT,
     "Sec-Fetch-Site: same-origin",
     "Sec-Fetch-Mode: navigate",
-    "Sec-Fetch-User: ?1",
     "Sec-Fetch-Dest: document",
     "Accept-Encoding: gzip, deflate, br, zstd",
     "Accept-Language: en-GB,en;q=0.9,de;q=0.8",
@@ -90,7 +95,7 @@ WORKLOADS = (
         "a route with two wildcards, JSON, 14 fields as Chromium sends them",
         needs=("route",),
         path=_USER,
-        fields=(*BROWSER[:12], _COOKIE),
+        fields=(*BROWSER, _COOKIE),
         answer=_FOUND,
     ),
     Workload(
@@ -98,7 +103,7 @@ WORKLOADS = (
         "as browser, but one field is another one each time",
         needs=("route",),
         path=_USER,
-        fields=BROWSER[:12],
+        fields=BROWSER,
         answer=_FOUND,
         varied=True,
     ),
@@ -121,12 +126,8 @@ WORKLOADS = (
         tls=True,
         fields=("Connection: close",),
     ),
-    Workload(
-        "file-4k", "a file of 4 KiB", needs=("file",), path="/files/4k.bin", answer=_FILE_4K
-    ),
-    Workload(
-        "file-1m", "a file of 1 MiB", needs=("file",), path="/files/1m.bin", answer=_FILE_1M
-    ),
+    Workload("file-4k", "a file of 4 KiB", needs=("file",), path="/files/4k.bin", answer=_FILE_4K),
+    Workload("file-1m", "a file of 1 MiB", needs=("file",), path="/files/1m.bin", answer=_FILE_1M),
     Workload(
         "mixed",
         "quick requests, while 32 that sleep 10 ms are always in flight",
@@ -149,9 +150,7 @@ WORKLOADS = (
         main="first_answer",
         connections=1,
     ),
-    Workload(
-        "ws", "WebSocket echoes of 16 bytes", "ws", needs=("ws",), answer=None, size=16
-    ),
+    Workload("ws", "WebSocket echoes of 16 bytes", "ws", needs=("ws",), answer=None, size=16),
     Workload(
         "ws-64k",
         "WebSocket echoes of 64 KiB",

@@ -69,9 +69,7 @@ class Peer:
             "cert": site.tls[1] if site.tls else "",
             "nginx": nginx() or "nginx",
         }
-        return [
-            word.format(**values) for word in (*self.command, *(self.tls if site.tls else ()))
-        ]
+        return [word.format(**values) for word in (*self.command, *(self.tls if site.tls else ()))]
 
     def surroundings(self, site: Site) -> dict[str, str]:
         """What its environment says beside the usual."""
@@ -112,26 +110,30 @@ def _hosted(host: str, app: str) -> tuple[str, ...]:
     return _app("wsgi_host", host, app)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 def _module(name: str) -> str:
     return f"scripts.bench.peers.apps.{name}"
 
 
 def _uvicorn(app: str, http: str, loop: str) -> tuple[str, ...]:
     text = (
-        f"-m uvicorn {_module(app)}:app --host 127.0.0.1 --port {{port}} --http {http}"
+        f"{{python}} -m uvicorn {_module(app)}:app --host 127.0.0.1 --port {{port}} --http {http}"
         f" --loop {loop} --ws websockets-sansio --ws-per-message-deflate false --lifespan off"
         " --no-access-log --log-level warning --timeout-keep-alive 300 --backlog 4096"
     )
-    return ("{python}", *text.split())
+    return _words(text)
 
 
 def _granian(interface: str, app: str, more: str = "") -> tuple[str, ...]:
     text = (
-        f"-m granian --interface {interface} --host 127.0.0.1 --port {{port}} --http 1 --workers 1"
+        f"{{python}} -m granian --interface {interface} --host 127.0.0.1 --port {{port}} --http 1 --workers 1"
         " --runtime-threads 1 --backlog 4096 --no-log --http1-header-read-timeout 60000"
         f" --static-path-route /files --static-path-mount {{files}} {more} {_module(app)}:app"
     )
-    return ("{python}", *text.split())
+    return _words(text)
 
 
 def _frameworks() -> list[Peer]:
@@ -200,10 +202,10 @@ PEERS = (
     Peer(
         "gunicorn",
         "bare WSGI on gunicorn, a gthread worker",
-        (
-            *"{python} -m gunicorn -b 127.0.0.1:{port} -w 1 -k gthread --threads {threads}".split(),
-            *"--keep-alive 300 --worker-connections 16000 --backlog 4096".split(),
-            *f"--log-level warning --worker-tmp-dir /dev/shm {_module('wsgi')}:app".split(),
+        _words(
+            "{python} -m gunicorn -b 127.0.0.1:{port} -w 1 -k gthread --threads {threads}"
+            " --keep-alive 300 --worker-connections 16000 --backlog 4096 --log-level warning"
+            f" --worker-tmp-dir /dev/shm {_module('wsgi')}:app"
         ),
         ("gunicorn",),
         "import gunicorn.app.wsgiapp, gunicorn.workers.gthread",
@@ -281,9 +283,9 @@ PEERS = (
     Peer(
         "hypercorn",
         "bare ASGI on hypercorn, uvloop",
-        (
-            *f"{{python}} -m hypercorn {_module('asgi')}:app -b 127.0.0.1:{{port}} -w 1".split(),
-            *"-k uvloop --keep-alive 300 --backlog 4096 --log-level WARNING".split(),
+        _words(
+            f"{{python}} -m hypercorn {_module('asgi')}:app -b 127.0.0.1:{{port}} -w 1"
+            " -k uvloop --keep-alive 300 --backlog 4096 --log-level WARNING"
         ),
         ("hypercorn", "uvloop"),
         "import hypercorn.asyncio, uvloop",

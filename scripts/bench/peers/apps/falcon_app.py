@@ -41,9 +41,7 @@ class Slow:
 
 
 class Date:
-    def process_response(
-        self, request: Any, response: Any, resource: Any, succeeded: bool
-    ) -> None:
+    def process_response(self, request: Any, response: Any, resource: Any, succeeded: bool) -> None:
         response.set_header("Date", work.date())
 
 

@@ -1,6 +1,6 @@
 """nginx as the ceiling for what no interpreter does: writes its configuration, and becomes it.
 
-    python nginx.py COMMAND DIRECTORY
+python nginx.py COMMAND DIRECTORY
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from resource_server import (
     Resource,
     Response,
     Router,
-    TextResponse,
     WebSocketOpCode,
     WebSocketRequest,
     WebSocketSession,
@@ -43,7 +42,7 @@ class Bench(Resource):
 
     @get("/page")
     def page(self, request: Request) -> Response:
-        return TextResponse(work.PAGE)
+        return Response(work.PAGE, content_type=work.TEXT)
 
     @get("/slow")
     def slow(self, request: Request) -> Response:

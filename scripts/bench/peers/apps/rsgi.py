@@ -13,7 +13,7 @@ TEXT, JSON = [("content-type", work.TEXT)], [("content-type", work.JSON)]
 BINARY = [("content-type", work.BINARY)]
 
 
-async def app(scope: Any, protocol: Any) -> None:
+async def app(scope: Any, protocol: Any) -> Any:
     if scope.proto == "ws":
         return await echo(protocol)
     path = scope.path

@@ -1,6 +1,6 @@
 """Echoes of servers that know WebSockets alone.
 
-    python websocket_echo.py sync|asyncio|simple
+python websocket_echo.py sync|asyncio|simple
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ HELLO = b"Hello, World!"
 SLEPT = b"slept"
 SLEEP = 0.010
 #: 10 KiB.
-PAGE = b"".join(b"Line %4d of a page of plain text, no two of them are the same.\n" % n for n in range(160))
+PAGE = b"".join(
+    b"Line %4d of a page of plain text, no two of them are the same.\n" % n for n in range(160)
+)
 
 
 def user(name: str, item: str) -> dict[str, str]:

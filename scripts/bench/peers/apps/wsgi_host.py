@@ -1,6 +1,6 @@
 """Serves a WSGI application by one of the servers that have no command of their own for it.
 
-    python wsgi_host.py SERVER MODULE
+python wsgi_host.py SERVER MODULE
 """
 
 from __future__ import annotations
