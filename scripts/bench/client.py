@@ -7,7 +7,8 @@ in `.bench/`; what cannot run is said and left out. Every client is a process wi
 one core; the server has another core. The clients take turns of some seconds, each in all rounds
 with the connections that it had before, so that what else the machine does meets all of them;
 medians of the rounds are shown. With several threads these share one client (requests.Session as
-well, which works for this). Each answer is read and compared. CPU time is user and system time of the client's process, all its threads.
+well, which works for this). Each answer is read and compared. CPU time is user and system time of
+the client's process, all its threads.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ def serving(
             workload.threads,
         )
         variables = {**peer.surroundings(site), **(more or {})}
+        if "close" in workload.needs:
+            variables["BENCH_CLOSE"] = "1"
         core = cores()[0] if pinned else None
         begin = time.perf_counter()
         with Program(peer.start(site), core, variables) as program:

@@ -163,23 +163,28 @@ def loaded(
     running: Running,
     workload: Workload,
     settings: Settings,
-    seconds: float,
     *others: Program,
 ) -> tuple[dict[str, int], float, float]:
     """Counts of a load by wrk; CPU seconds of the server meanwhile, and the share of others."""
     watch = Watch(running.program, settings, *others)
     with wrk(running.port, workload, workload.connections, settings) as load:
-        time.sleep(seconds)
+        time.sleep(settings.seconds)
         counts = load.harvest()
     used, disturbance = watch.end()
-    if not counts["requests"]:
-        raise running.program.failure("not one request was answered")
     if counts["status"]:
         raise RuntimeError(f"{counts['status']} answers of {counts['requests']} tell an error")
     return counts, used, disturbance
 
 
-def rates(counts: dict[str, int]) -> Figures:
+def warm_up(running: Running, workload: Workload, settings: Settings) -> None:
+    with wrk(running.port, workload, workload.connections, settings) as load:
+        time.sleep(settings.warm_up)
+        load.harvest()
+
+
+def rates(running: Running, counts: dict[str, int]) -> Figures:
+    if not counts["requests"]:
+        raise running.program.failure("not one request was answered")
     figures = {
         "rate": counts["requests"] / counts["microseconds"] * 1e6,
         "p50": counts["p50"] / 1000,
@@ -195,10 +200,10 @@ def rates(counts: dict[str, int]) -> Figures:
 
 
 def by_wrk(running: Running, workload: Workload, settings: Settings) -> Figures:
-    loaded(running, workload, settings, settings.warm_up)
-    counts, used, others = loaded(running, workload, settings, settings.seconds)
+    warm_up(running, workload, settings)
+    counts, used, others = loaded(running, workload, settings)
     return {
-        **rates(counts),
+        **rates(running, counts),
         "cpu": used / counts["requests"] * 1e6,
         "memory": running.program.memory() / 2**20,
         "others": others,
@@ -207,19 +212,18 @@ def by_wrk(running: Running, workload: Workload, settings: Settings) -> Figures:
 
 def mixed(running: Running, workload: Workload, settings: Settings) -> Figures:
     """First quick requests alone; then the slow ones begin, and both are counted."""
-    loaded(running, workload, settings, settings.warm_up)
-    alone, _, _ = loaded(running, workload, settings, settings.seconds)
+    warm_up(running, workload, settings)
+    alone, _, _ = loaded(running, workload, settings)
+    alone_rate = rates(running, alone)["rate"]
     with wrk(running.port, workload, SLOW, settings, "/slow") as sleeping:
         time.sleep(settings.warm_up)
-        counts, used, others = loaded(
-            running, workload, settings, settings.seconds, sleeping.program
-        )
+        counts, used, others = loaded(running, workload, settings, sleeping.program)
         slow = sleeping.harvest()
-    figures = rates(counts)
+    figures = rates(running, counts)
     slow_rate = slow["requests"] / slow["microseconds"] * 1e6
     return {
         **figures,
-        "kept": 100 * figures["rate"] / rates(alone)["rate"],
+        "kept": 100 * figures["rate"] / alone_rate,
         "slow_ideal": 100 * slow_rate / (SLOW * 1000 / SLEEP),
         "cpu": used / (counts["requests"] + slow_rate * counts["microseconds"] / 1e6) * 1e6,
         "memory": running.program.memory() / 2**20,

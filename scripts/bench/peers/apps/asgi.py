@@ -19,6 +19,8 @@ TEXT, JSON = work.TEXT.encode(), work.JSON.encode()
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         return await echo(receive, send)
+    if scope["type"] == "lifespan":
+        return await live(receive, send)
     path = scope["path"]
     if path == "/":
         return await answer(send, TEXT, work.HELLO)
@@ -34,6 +36,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(work.SLEEP)
         return await answer(send, TEXT, work.SLEPT)
     return await answer(send, TEXT, b"not found", 404)
+
+
+async def live(receive: Receive, send: Send) -> None:
+    for stage in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{stage}.complete"})
 
 
 async def answer(send: Send, content_type: bytes, content: bytes, status: int = 200) -> None:

@@ -42,6 +42,9 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            # Else the client sends another request (RFC 9112 §9.6).
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

@@ -5,6 +5,7 @@ python nginx.py COMMAND DIRECTORY
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from scripts.bench.peers.apps import work
 
 CONFIGURATION = """
-daemon off; worker_processes 1; pid DIRECTORY/pid; worker_rlimit_nofile 20000;
+USER daemon off; worker_processes 1; pid DIRECTORY/pid; worker_rlimit_nofile 20000;
 events { worker_connections 18000; use epoll; }
 http {
     access_log off; keepalive_requests 100000000; keepalive_timeout 300s;
@@ -42,6 +43,8 @@ def main() -> None:
         tls = f"ssl; ssl_certificate {work.TLS[1]}; ssl_certificate_key {work.TLS[0]}"
     text = CONFIGURATION
     for name, value in (
+        # Without it, one that root starts may not read what is only root's.
+        ("USER", f"user {getpass.getuser()};" if os.geteuid() == 0 else ""),
         ("DIRECTORY", directory),
         ("FILES", work.FILES),
         ("PORT", str(work.PORT)),

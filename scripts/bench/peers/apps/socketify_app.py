@@ -15,7 +15,8 @@ from scripts.bench.peers.apps import work
 def answer(response: Any, content_type: str, content: bytes | str) -> None:
     response.write_header("Content-Type", content_type)
     response.write_header("Date", work.date())
-    response.end(content)
+    # Which tells the client that it will be closed.
+    response.end(content, end_connection=work.CLOSE)
 
 
 def hello(response: Any, request: Any) -> None:

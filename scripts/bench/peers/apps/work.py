@@ -18,6 +18,8 @@ TLS = (os.environ["BENCH_KEY"], os.environ["BENCH_CERT"]) if "BENCH_KEY" in os.e
 FILES = os.environ.get("BENCH_FILES", ".")
 #: For those that have a pool of threads.
 THREADS = int(os.environ.get("BENCH_THREADS", "10"))
+#: Whether all requests ask for the end of their connection.
+CLOSE = "BENCH_CLOSE" in os.environ
 #: A pause between requests that no server may take for the end of a connection.
 KEEP_ALIVE = 300
 #: More than the connections of any workload.
