@@ -59,7 +59,7 @@ class Environment:
     def install(self, names: set[str]) -> None:
         """Have these distributions, or find out which of them cannot be had."""
         if not os.path.exists(self.python):
-            venv.create(self._directory, with_pip=True)
+            venv.create(self._directory, with_pip=False)
         wanted = pins()
         if unpinned := names - wanted.keys():
             raise ValueError(f"not in {REQUIREMENTS.name}: {', '.join(sorted(unpinned))}")
@@ -67,6 +67,9 @@ class Environment:
         lacking = [name for name in sorted(names) if there.get(name) != wanted[name]]
         if not lacking:
             return
+        if "pip" not in there:
+            command = [self.python, "-m", "ensurepip", "--default-pip"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         print(f"installing {', '.join(lacking)} into {self._directory} …", file=sys.stderr)
         everything = [f"{name}=={wanted[name]}" for name in lacking]
         if not self._pip(everything):

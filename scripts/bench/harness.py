@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench import chart, table, workloads
-from scripts.bench.environment import Environment, pins
+from scripts.bench.environment import CACHE, Environment, pins
 from scripts.bench.measure import WRK, Settings, measure
 from scripts.bench.peers import catalog
 from scripts.bench.process import ROOT, cores, raise_descriptors
@@ -232,7 +232,14 @@ def arguments() -> argparse.ArgumentParser:
         help="how often to measure again while other programs disturb; 3 by default",
     )
     parser.add_argument("--unpinned", action="store_true", help="let all run on any core")
-    parser.add_argument("--out", type=Path, help="the folder to write to; .bench/TIME by default")
+    parser.add_argument("--out", type=Path, help="the folder to write to; one of .bench by default")
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        default=CACHE,
+        metavar="FOLDER",
+        help="where the other servers are installed; .bench by default",
+    )
     parser.add_argument("--compare", type=Path, metavar="RECORD", help="an earlier record.json")
     parser.add_argument(
         "--report", type=Path, metavar="RECORD", help="measure nothing, and report this record"
@@ -257,7 +264,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) <= 0:
             parser.error(f"--{name} must be more than 0")
     if options.out is None:
-        options.out = ROOT / ".bench" / time.strftime("%Y%m%d-%H%M%S")
+        options.out = CACHE / time.strftime("%Y%m%d-%H%M%S")
     return options
 
 
@@ -283,7 +290,7 @@ def main(words: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # with what was started
     raise_descriptors(16_000)
     options.out.mkdir(parents=True, exist_ok=True)
-    run = Run(options, Environment())
+    run = Run(options, Environment(options.environment))
     run.prepare()
     try:
         run.run()

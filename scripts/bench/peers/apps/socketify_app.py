@@ -15,8 +15,10 @@ from scripts.bench.peers.apps import work
 def answer(response: Any, content_type: str, content: bytes | str) -> None:
     response.write_header("Content-Type", content_type)
     response.write_header("Date", work.date())
-    # Which tells the client that it will be closed.
-    response.end(content, end_connection=work.CLOSE)
+    if work.CLOSE:
+        # Else the client sends another request (RFC 9112 §9.6).
+        response.write_header("Connection", "close")
+    response.end(content)
 
 
 def hello(response: Any, request: Any) -> None:
