@@ -41,7 +41,10 @@ def svg(record: Record) -> str:
     title = f"Servers side by side, {record.made}"
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
+            (
+                f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}"'
+                f' viewBox="0 0 {width} {height}" role="img">'
+            ),
             f"<title>{escape(title)}</title>",
             f"<style>{STYLE}</style>",
             f'<rect class="page" width="{width}" height="{height}"/>',

@@ -51,7 +51,10 @@ class Environment:
 
     def __init__(self, cache: Path = CACHE) -> None:
         self.cache = cache
-        self._directory = cache / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        name = "python" if sys.implementation.name == "cpython" else sys.implementation.name
+        major, minor = sys.version_info[:2]
+        # A free-threaded build has a "t" there, and extensions of its own.
+        self._directory = cache / f"{name}{major}.{minor}{sys.abiflags}"
         self.python = str(self._directory / "bin" / "python")
         #: what could not be installed, and why
         self.missing: dict[str, str] = {}

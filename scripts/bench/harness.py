@@ -115,7 +115,7 @@ class Run:
             (workload, peer)
             for workload in self.workloads
             for peer in self.peers
-            if not self._lost(workload, peer, 0)
+            if not self._is_out(workload, peer)
         ]
         progress = Progress(len(pairs) * self.rounds)
         for number in range(self.rounds):
@@ -128,11 +128,9 @@ class Run:
                     progress.end(f"{what} {self._round(workload, peer, number)}")
                     self.record.write(self.path)
 
-    def _lost(self, workload: Workload, peer: Peer, number: int) -> bool:
+    def _is_out(self, workload: Workload, peer: Peer) -> bool:
         result = self.record.result(workload.name, peer.name)
-        if result.absent:
-            return True
-        return bool(result.problem) and number in (0, PATIENCE) and not result.rounds
+        return bool(result.absent or result.problem)
 
     def _round(self, workload: Workload, peer: Peer, number: int) -> str:
         """Measure once, and again while others disturb it; what came of it, in words."""

@@ -121,7 +121,7 @@ WORKLOADS = (
     Workload("tls", "TLS, kept alive", needs=("tls",), tls=True),
     Workload(
         "handshake",
-        "a TLS connection per request",
+        "a TLS connection per request, its session resumed if the server lets wrk do so",
         needs=("tls", "close"),
         tls=True,
         fields=("Connection: close",),
