@@ -118,13 +118,18 @@ class Program:
         """The next line that it prints, from JSON."""
         return json.loads(self.hear_line(seconds))
 
+    def speaks_within(self, seconds: float) -> bool:
+        """Whether there is something to be heard, be it the end."""
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], max(0.0, seconds))[0])
+
     def hear_line(self, seconds: float = 60.0) -> bytes:
         assert self._process.stdout is not None
-        descriptor, end = self._process.stdout.fileno(), time.monotonic() + seconds
+        end = time.monotonic() + seconds
         while b"\n" not in self._unread:
-            if not select.select([descriptor], [], [], max(0, end - time.monotonic()))[0]:
+            if not self.speaks_within(end - time.monotonic()):
                 raise self.failure(f"it said nothing for {seconds:g} seconds")
-            piece = os.read(descriptor, 65536)
+            piece = os.read(self._process.stdout.fileno(), 65536)
             if not piece:
                 self._process.wait(ENDING)
                 raise self.failure("it ended")
