@@ -37,7 +37,7 @@ WRK = "wrk is missing; Debian and Ubuntu have it as the package wrk (apt-get ins
 #: Slow requests that `mixed` has in flight, and milliseconds that each sleeps.
 SLOW, SLEEP = 32, 10.0
 #: Processes that `start` starts for each figure.
-STARTS = 5
+STARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
