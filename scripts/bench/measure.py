@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import resource
 import shutil
 import statistics
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from scripts.bench.launch import Running, ask, serving
 from scripts.bench.peers.catalog import OURS
-from scripts.bench.process import LOAD, ROOT, Program, busy_seconds, cores
+from scripts.bench.process import LOAD, Program, busy_seconds, cores, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -338,6 +337,6 @@ def importing(statement: str, environment: Environment, settings: Settings) -> f
     for _ in range(STARTS + 1):
         begin = time.perf_counter()
         command = [environment.python, "-c", statement]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        subprocess.run(command, check=True, env=surroundings())
         times.append(1000 * (time.perf_counter() - begin))
     return statistics.median(times[1:])

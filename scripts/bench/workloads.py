@@ -138,7 +138,7 @@ WORKLOADS = (
     Workload("burst", "2,000 connections at once, a request on each", "burst", connections=2000),
     Workload(
         "idle",
-        "10,000 connections that do nothing after their first request",
+        "10,000 connections, or as many as two minutes allow, idle after a request",
         "idle",
         connections=10_000,
         main="parked_kib",
@@ -147,6 +147,7 @@ WORKLOADS = (
         "start",
         "a new process: import, and until it answers",
         "start",
+        needs=("http", "start"),
         main="first_answer",
         connections=1,
     ),

@@ -18,7 +18,9 @@ APPS = Path(__file__).with_name("apps")
 OURS = "ours"
 
 #: What a workload asks of a server, beside answering `GET /`.
-ABILITIES = frozenset(["route", "post", "page", "close", "tls", "file", "slow", "ws", "http"])
+ABILITIES = frozenset(
+    ["route", "post", "page", "close", "tls", "file", "slow", "ws", "http", "start"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +368,8 @@ PEERS = (
         "nginx",
         "nginx, one worker, all in its configuration: the ceiling",
         _app("nginx", "{nginx}", "{scratch}"),
-        without=_without("nginx runs no program", "post", "slow", "ws"),
+        without=_without("nginx runs no program", "post", "slow", "ws")
+        | _without("a script in Python starts it", "start"),
     ),
 )
 

@@ -71,7 +71,8 @@ def main() -> None:
     app.get("/page", page)
     app.get("/slow", slow)
     app.get("/files/:name", file)
-    app.ws("/ws", {"compression": 0, "idle_timeout": 0, "message": echo})
+    limits = {"max_payload_length": 1 << 20, "idle_timeout": 0}
+    app.ws("/ws", {"compression": 0, "message": echo, **limits})
     app.listen(AppListenOptions(port=work.PORT, host=work.HOST))
     app.run()
 
