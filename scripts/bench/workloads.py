@@ -74,7 +74,7 @@ class Workload:
     tls: bool = False
     varied: bool = False
     connections: int = 32
-    threads: int = 10
+    threads: int = 4
     size: int = 0
     main: str = "rate"
 

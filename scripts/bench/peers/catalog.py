@@ -132,7 +132,8 @@ def _uvicorn(app: str, http: str, loop: str) -> tuple[str, ...]:
 def _granian(interface: str, app: str, more: str = "") -> tuple[str, ...]:
     text = (
         f"{{python}} -m granian --interface {interface} --host 127.0.0.1 --port {{port}} --http 1"
-        " --workers 1 --runtime-threads 1 --backlog 4096 --no-log --http1-header-read-timeout 60000"
+        " --workers 1 --runtime-threads 1 --backlog 4096 --backpressure 16000 --no-log"
+        " --http1-header-read-timeout 60000"
         f" --static-path-route /files --static-path-mount {{files}} {more} {_module(app)}:app"
     )
     return _words(text)

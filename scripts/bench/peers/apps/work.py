@@ -17,7 +17,7 @@ TLS = (os.environ["BENCH_KEY"], os.environ["BENCH_CERT"]) if "BENCH_KEY" in os.e
 #: The directory with the files to serve.
 FILES = os.environ.get("BENCH_FILES", ".")
 #: For those that have a pool of threads.
-THREADS = int(os.environ.get("BENCH_THREADS", "10"))
+THREADS = int(os.environ.get("BENCH_THREADS", "4"))
 #: Whether all requests ask for the end of their connection.
 CLOSE = "BENCH_CLOSE" in os.environ
 #: A pause between requests that no server may take for the end of a connection.
