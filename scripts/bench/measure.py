@@ -71,7 +71,12 @@ def measure(
         "ws": echo,
     }[workload.kind]
     with serving(peer, workload, environment, pinned=settings.pinned) as running:
-        figures = how(running, workload, settings)
+        try:
+            figures = how(running, workload, settings)
+        except RuntimeError:
+            if running.program.ended:
+                raise running.program.failure("the server ended under load") from None
+            raise
     if workload.kind == "idle" and peer.name == OURS:
         figures["python_bytes"] = traced(peer, workload, environment, settings)
     return figures

@@ -153,10 +153,14 @@ class Program:
         """Send what Ctrl-C sends."""
         self._process.send_signal(signal.SIGINT)
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def wait_until_it_listens(self, port: int, seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self._process.poll() is not None:
+            if self.ended:
                 raise self.failure("it ended at once")
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -227,7 +231,7 @@ class Program:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         # The first alone is asked: it ends its own children, as they would be replaced otherwise.
-        if self._process.poll() is None:
+        if not self.ended:
             self._process.terminate()
         try:
             self._process.wait(ENDING / 4)
