@@ -27,8 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.bench.compare import free_port
-from scripts.bench.peers import Program, cores, raise_descriptors
+from scripts.bench.process import Program, cores, free_port, raise_descriptors
 
 #: Seconds until threads without work have ended.
 SETTLED = 7.0

@@ -29,8 +29,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.bench.compare import cpu_seconds, free_port
-from scripts.bench.peers import ENVIRONMENT, Program, cores, peers_python
+from scripts.bench.environment import Environment
+from scripts.bench.process import Program, cores, free_port
 
 PACKAGES = ("waitress", "cheroot", "starlette", "uvicorn")
 MIB = 1 << 20
@@ -214,7 +214,7 @@ class Bench:
                 ("/mib.bin", 8, self.options.seconds),
                 ("/large.bin", 2, 0.0),
             ):
-                before = cpu_seconds(server.pid)
+                before = server.cpu_seconds()
                 arguments = [str(port), path, str(connections), str(seconds), str(int(tls))]
                 command = [sys.executable, __file__, "load", *arguments]
                 with Program(command, load_core) as client:
@@ -222,7 +222,7 @@ class Bench:
                 if told["failures"]:
                     raise RuntimeError(told["failures"][0])
                 mib = told["bytes"] / MIB
-                used = cpu_seconds(server.pid) - before
+                used = server.cpu_seconds() - before
                 results.append((mib / told["seconds"], used / mib * 1e3))
         return results[1:]
 
@@ -249,11 +249,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each run with 1 MiB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=int, default=1024, help="MiB of the large file")
-    parser.add_argument("--environment", type=Path, default=ENVIRONMENT)
     options = parser.parse_args()
-    python = peers_python(options.environment, PACKAGES)
+    environment = Environment()
+    environment.install(set(PACKAGES))
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(Path(directory), python, options)
+        bench = Bench(Path(directory), environment.python, options)
         turns = [(tls, name) for tls in bench.modes for name in bench.servers(tls=tls)]
         results: dict[tuple[bool, str], list[list[tuple[float, float]]]]
         results = {turn: [] for turn in turns}

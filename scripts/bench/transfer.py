@@ -22,9 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scripts.bench.compare import cpu_seconds, free_port
 from scripts.bench.files import MIB, certificate, fetch
-from scripts.bench.peers import Program, cores
+from scripts.bench.process import Program, cores, free_port
 
 #: MiB above the idle server that it may take.
 ALLOWED = 64
@@ -136,9 +135,9 @@ def main() -> None:
                     file.truncate(length)
                 idle = server.status("VmRSS")
                 Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # VmHWM begins anew
-                before = cpu_seconds(server.pid)
+                before = server.cpu_seconds()
                 seconds = run_load(port, options.clients, length, load_core, tls=options.tls)
-            peak, used = server.status("VmHWM"), cpu_seconds(server.pid) - before
+            peak, used = server.status("VmHWM"), server.cpu_seconds() - before
             threads = server.status("Threads")
     mib = 2 * options.clients * options.size
     rate, cost = mib / seconds, used / mib * 1e3
