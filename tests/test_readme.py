@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import textwrap
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -37,9 +38,10 @@ BLOCKS = [
 
 
 def test_the_examples_run_in_their_order(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     names: dict[str, Any] = {"__name__": "readme"}
     shown = 0
     for kind, _, text in BLOCKS:
