@@ -87,7 +87,32 @@ class CollectedBody:
             self._storage.give_file()
 
 
-class LiveBody(io.RawIOBase):
+class PieceReader(io.RawIOBase):
+    """A file of pieces that come from elsewhere: `_next_piece` gives the next, b"" at the end."""
+
+    _piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Fill ``buffer`` with what is there, at least a byte; 0 at the end of the body."""
+        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        if target and not self._piece:
+            self._piece = memoryview(self._next_piece())
+        size = min(len(target), len(self._piece))
+        target[:size] = self._piece[:size]
+        self._piece = self._piece[size:]
+        return size
+
+    if TYPE_CHECKING:
+
+        def _next_piece(self) -> bytes:
+            """Return what comes next."""
+
+
+class LiveBody(PieceReader):
     """The request's body as a file that is read while it arrives.
 
     Reads block, in the handler's own thread.
@@ -110,21 +135,6 @@ class LiveBody(io.RawIOBase):
         self.complete = False
         # Seconds spent waiting: a client is not to blame for a handler that reads slowly.
         self._waited = 0.0
-        self._piece = memoryview(b"")
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        """Fill ``buffer`` with what is there, at least a byte; 0 at the end of the body."""
-        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        if target and not self._piece:
-            self._piece = memoryview(self._next_piece())
-        size = min(len(target), len(self._piece))
-        target[:size] = self._piece[:size]
-        self._piece = self._piece[size:]
-        return size
 
     def _next_piece(self) -> bytes:
         exchange = self._exchange

@@ -7,9 +7,8 @@ the route: also what lies between two of them.
 
 from __future__ import annotations
 
-import io
-
 from ..errors import BadRequest, ContentTooLarge, UnsupportedMediaType
+from .body import PieceReader
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def open_body(request: Request, endpoint: Endpoint, body: IO[bytes]) -> IO[bytes
     return DecodedBody(body, codings, endpoint.max_content_length)  # type: ignore[return-value]
 
 
-class DecodedBody(io.RawIOBase):
+class DecodedBody(PieceReader):
     """A body with its codings undone.
 
     :param codings: as they were applied.
@@ -85,22 +84,7 @@ class DecodedBody(io.RawIOBase):
         for coding in reversed(codings):
             pieces = _inflated(pieces, _WINDOWS[coding], limit)
         self._pieces = pieces
-        self._piece = memoryview(b"")
         self._error: Exception | None = None
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        """Fill ``buffer`` with what is there, at least a byte; 0 at the end of the body."""
-        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
-        if target and not self._piece:
-            self._piece = memoryview(self._next_piece())
-        size = min(len(target), len(self._piece))
-        target[:size] = self._piece[:size]
-        self._piece = self._piece[size:]
-        return size
 
     def _next_piece(self) -> bytes:
         # Behind an error the iterator is at its end, which would look like that of the body.
