@@ -22,6 +22,7 @@ from resource_server import (
     Request,
     Resource,
     Response,
+    compression,
     get,
 )
 from tests.conftest import server_threads
@@ -58,11 +59,9 @@ class App(Resource):
     def iterable(self, request: Request) -> Response:
         return EventStream(self.count(int(request.headers.get("last-event-id", "0"))))
 
-    @get("/packed")
+    @get("/packed", middlewares=[compression(types=["text/event-stream"])])
     def packed(self, request: Request) -> Response:
-        stream = EventStream(self.count(0))
-        stream.compress = True
-        return stream
+        return EventStream(self.count(0))
 
     def count(self, number: int) -> Iterator[object]:
         try:
