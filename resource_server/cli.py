@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watcher = reloader.Watcher(_files_of(options.app))
     _interrupt_on_signals()
     try:
+        if options.processes > 1:
+            return _serve_in_processes(options)
         return _serve(options, watcher)
     except KeyboardInterrupt:
         return 0
@@ -122,8 +124,7 @@ def _serve(options: argparse.Namespace, watcher: Watcher | None) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
     server = _start(options, router)
     try:
-        what = options.app or os.path.abspath(options.directory or os.curdir)
-        _say(f"Serving {what} on {server.url} (Ctrl-C stops it)", sys.stdout)
+        _say_where(options, server)
         if watcher is not None:
             watcher.on_change(server.stop)
         server.wait()
@@ -132,6 +133,43 @@ def _serve(options: argparse.Namespace, watcher: Watcher | None) -> int:
         return 0
     _stop(server)
     return 0 if watcher is None else _restart(watcher)
+
+
+def _serve_in_processes(options: argparse.Namespace) -> int:
+    """Serve in several processes, each of which loads the app: SIGHUP loads it anew."""
+    handler = _set_up_logging(access=options.access_log)
+    # What becomes of the processes is for who runs them.
+    logging.getLogger("resource_server.processes").setLevel(logging.INFO)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    server = _server(options)
+
+    def load() -> None:
+        if handler is not None:
+            # The app may set up logging for itself.
+            logging.getLogger("resource_server").removeHandler(handler)
+        try:
+            server.router = _router(options)
+        except Advice as advice:
+            raise OSError(str(advice)) from advice
+        _set_up_logging(access=options.access_log)
+
+    try:
+        server.run(
+            processes=options.processes, prepare=load, ready=lambda: _say_where(options, server)
+        )
+    except ChildProcessError as error:
+        raise Advice(str(error)) from error
+    except RuntimeError as error:
+        raise Advice(f"cannot serve with --processes: {error}") from error
+    except (OSError, ValueError) as error:
+        raise Advice(_advice_for_start(error, options)) from error
+    _say("Stopped.", sys.stdout)
+    return 0
+
+
+def _say_where(options: argparse.Namespace, server: HTTPServer) -> None:
+    what = options.app or os.path.abspath(options.directory or os.curdir)
+    _say(f"Serving {what} on {server.url} (Ctrl-C stops it)", sys.stdout)
 
 
 def _restart(watcher: Watcher) -> int:
@@ -184,6 +222,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("serve either an app or a directory (-d), not both")
     if options.tls_key and not options.tls_cert:
         parser.error("--tls-key needs --tls-cert")
+    if options.reload and options.processes > 1:
+        parser.error("--reload goes with one process; several load new code at SIGHUP")
     options.port = DEFAULT_PORT if options.port is None else options.port
     return options
 
@@ -194,7 +234,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     def port(text: str) -> int:
         return _port(text, parser)
 
-    def threads(text: str) -> int:
+    def count(text: str) -> int:
         if not (text.isascii() and text.isdigit() and int(text)):
             raise argparse.ArgumentTypeError("at least 1 is needed")
         return int(text)
@@ -215,9 +255,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tls-key", metavar="FILE", help="its private key (default: in the certificate's file)")
     add(
         "--threads",
-        type=threads,
+        type=count,
         default=64,
         help="how many handlers may run at once in workers (default: 64)",
+    )
+    add(
+        "--processes",
+        type=count,
+        default=1,
+        metavar="N",
+        help="serve with N processes, for more than one core; each loads the app, and SIGHUP "
+        "replaces them without a pause (default: 1)",
     )
     add("--reload", action="store_true", help="restart when a loaded Python file changes")
     add(
@@ -239,18 +287,22 @@ def _port(text: str, parser: argparse.ArgumentParser) -> int:
 
 
 def _start(options: argparse.Namespace, router: Router) -> HTTPServer:
+    try:
+        server = _server(options, router)
+        server.start()
+    except (OSError, ValueError) as error:
+        raise Advice(_advice_for_start(error, options)) from error
+    return server
+
+
+def _server(options: argparse.Namespace, router: Router | None = None) -> HTTPServer:
     bind = options.bind
     address = bind if bind.startswith("unix:") else (bind.strip("[]"), options.port)
     key = options.tls_key or options.tls_cert
     for file in (options.tls_cert, key):
         if file and not os.path.isfile(file):
             raise Advice(f"there is no file {file}")
-    try:
-        server = HTTPServer(address, key, options.tls_cert, router=router, threads=options.threads)
-        server.start()
-    except (OSError, ValueError) as error:
-        raise Advice(_advice_for_start(error, options)) from error
-    return server
+    return HTTPServer(address, key, options.tls_cert, router=router, threads=options.threads)
 
 
 def _advice_for_start(error: Exception, options: argparse.Namespace) -> str:
@@ -274,9 +326,13 @@ def _advice_for_start(error: Exception, options: argparse.Namespace) -> str:
     return f"cannot listen on {bind}: {error}"
 
 
-def _set_up_logging(*, access: bool) -> None:
-    """Write the server's log to standard error, unless the app has set up logging for itself."""
+def _set_up_logging(*, access: bool) -> logging.Handler | None:
+    """Write the server's log to standard error, unless the app has set up logging for itself.
+
+    Returns the handler that does.
+    """
     logger = logging.getLogger("resource_server")
+    handler: logging.Handler | None = None
     if not logger.hasHandlers():
         # A windowed program has no standard error.
         handler = logging.NullHandler() if sys.stderr is None else logging.StreamHandler()
@@ -288,6 +344,7 @@ def _set_up_logging(*, access: bool) -> None:
     logging.getLogger("resource_server.access").setLevel(
         logging.INFO if access else logging.WARNING
     )
+    return handler
 
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")

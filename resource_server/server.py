@@ -17,8 +17,9 @@ from .routing.router import Router
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
+    import socket
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
     from typing import Any, Self
 
@@ -110,6 +111,8 @@ class HTTPServer:
         # A signal handler may call `stop` in the middle of `start`.
         self._lock = threading.RLock()
         self._engine: Engine | None = None
+        # Where it listens or has listened, and whether that is a UNIX socket.
+        self._place: tuple[tuple[str, int], bool] | None = None
 
     # -- routes ----------------------------------------------------------------------------
 
@@ -138,19 +141,29 @@ class HTTPServer:
         :raises TypeError: if ``addr`` is no address.
         :raises RuntimeError: if it is running.
         """
+        self._start()
+        log.info("Serving on %s", self.url)
+
+    def _start(self, sockets: list[socket.socket] | None = None) -> Engine:
         with self._lock:
             if self._engine is not None and not self._engine.ended:
                 raise RuntimeError(f"the server is running already, at {self.url}")
             if self._files is not None:
                 self._tls = server_context(*self._files)
-            self._engine = Engine(
-                self.addr, self.router.resolve, self.limits, tls=self._tls, **self._options
+            engine = self._engine = Engine(
+                self.addr,
+                self.router.resolve,
+                self.limits,
+                tls=self._tls,
+                sockets=sockets,
+                **self._options,
             )
+            self._place = (engine.address, engine.is_unix)
             _forget_stopped()
             _running.add(self)
-        log.info("Serving on %s", self.url)
+            return engine
 
-    def stop(self, timeout: float = 5.0) -> bool:
+    def stop(self, timeout: float = 5.0, *, idle_grace: float = 0.0) -> bool:
         """Stop, and return by the timeout whatever handlers do.
 
         Nothing more is accepted and idle connections are closed at once; requests under way are
@@ -162,6 +175,9 @@ class HTTPServer:
         :param timeout: seconds for the requests under way. However short it is, a stop may take a
             quarter of a second; and up to a second while the loop is held by code of the
             application that it called (a converter, for instance) or the machine is very busy.
+        :param idle_grace: seconds in which an idle connection may send one more request, whose
+            answer says that it is the last, instead of being closed at once. So no client meets a
+            closed connection just when it uses it, while another server takes the address over.
         :returns: whether everything has ended: False if a handler is still running in its thread,
             if the loop does not come back, or when called from a handler.
         """
@@ -169,7 +185,7 @@ class HTTPServer:
             engine = self._engine
         if engine is None:
             return True
-        stopped = engine.stop(timeout)
+        stopped = engine.stop(timeout, idle_grace)
         _forget_stopped()
         return stopped
 
@@ -188,28 +204,81 @@ class HTTPServer:
             return True
         return engine.wait(timeout)
 
-    def run(self) -> None:
+    def run(
+        self,
+        *,
+        processes: int = 1,
+        prepare: Callable[[], object] | None = None,
+        ready: Callable[[], object] | None = None,
+    ) -> None:
         """Start if necessary, and wait until the server is stopped.
 
         That is by Ctrl-C, SIGTERM or another thread. Signals are handled only when called from the
         main thread, and as before afterwards.
 
-        :raises OSError: as :meth:`start`.
+        With several processes this one only looks after them; they are made from it by ``fork``,
+        each with a copy of everything. One that dies is replaced. SIGHUP replaces them one after
+        the other, and no request is refused or cut for that. ``stop()`` in any of them stops all.
+        SIGTERM and Ctrl-C give the requests under way half a minute; a second one does not wait.
+
+        :param processes: how many serve. More than one use more than one core in spite of the GIL;
+            where there is no GIL ``loops`` do the same, and share their memory.
+        :param prepare: called before the start, in each process that serves: for what cannot be
+            inherited, such as threads, connections to a database, or code that is loaded anew.
+        :param ready: called when clients are answered (not again after SIGHUP), in this process.
+        :raises OSError: as :meth:`start`; ChildProcessError if a process cannot serve, with the
+            reason.
+        :raises RuntimeError: for several processes if the server is running, if other threads are,
+            if this is not the main thread, or if the system has no ``fork``.
+        :raises ValueError: for ``processes`` below 1.
         """
-        if threading.current_thread() is not threading.main_thread():
-            if not self.running:
-                self.start()
-            self.wait()
+        if processes < 1:
+            raise ValueError(f"processes must be at least 1, not {processes}")
+        if processes > 1:
+            self._run_processes(processes, prepare, ready)
             return
+        on_main = threading.current_thread() is threading.main_thread()
         try:
-            with _signals_interrupt():
+            with _signals_interrupt() if on_main else contextlib.nullcontext():
+                if prepare is not None:
+                    prepare()
                 if not self.running:
                     self.start()
+                if ready is not None:
+                    ready()
                 self.wait()
         except KeyboardInterrupt:
             pass
         finally:
             self.stop()
+
+    def _run_processes(
+        self,
+        processes: int,
+        prepare: Callable[[], object] | None,
+        ready: Callable[[], object] | None,
+    ) -> None:
+        from .processes.supervisor import Supervisor
+
+        if self.running:
+            raise RuntimeError("the server is running, in threads that no process can inherit")
+        if self._files is not None:
+            # What is wrong with them is told here; each process reads them for itself.
+            self._tls = server_context(*self._files)
+
+        def serve(sockets: list[socket.socket]) -> Engine:
+            if prepare is not None:
+                prepare()
+            return self._start(sockets)
+
+        def begin() -> None:
+            log.info("Serving on %s", self.url)
+            if ready is not None:
+                ready()
+
+        with Supervisor(serve, self.addr, processes, self._options["backlog"]) as supervisor:
+            self._place = (supervisor.address, supervisor.is_unix)
+            supervisor.run(begin)
 
     @property
     def running(self) -> bool:
@@ -223,10 +292,12 @@ class HTTPServer:
 
         :raises RuntimeError: before the first start, as port 0 is not decided yet.
         """
-        engine = self._engine
-        if engine is None:
+        return self._listens_at()[0]
+
+    def _listens_at(self) -> tuple[tuple[str, int], bool]:
+        if self._place is None:
             raise RuntimeError("the server has no address before it is started")
-        return engine.address
+        return self._place
 
     @property
     def url(self) -> str:
@@ -237,9 +308,9 @@ class HTTPServer:
 
         :raises RuntimeError: before the first start.
         """
-        host, port = self.address
+        (host, port), is_unix = self._listens_at()
         scheme = "http" if self._tls is None else "https"
-        if self._engine is not None and self._engine.is_unix:
+        if is_unix:
             return f"{scheme}+unix://{host.replace('/', '%2F')}"
         if host in ("0.0.0.0", "::"):  # noqa: S104
             host = "127.0.0.1"

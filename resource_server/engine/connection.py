@@ -436,9 +436,8 @@ class Connection(Feeding):
                 return True
             self.state = READING
             if self.loop.stopping:
-                # The wish came behind the head of the response: this is idle like those that are
-                # closed then.
-                self.close()
+                # The wish came behind the head of the response: this is idle like others then.
+                self.stop()
             return True
         self._begin_closing()
         return True
@@ -504,13 +503,20 @@ class Connection(Feeding):
             self._refuse(RequestTimeout("The request came too slowly."), self._request)
         elif state is State.FEEDING:
             self._keep_alive()
+        elif state is READING and self._poll(_READ, 0.0):
+            # Something has just come, and is about to be read: a request, or the client's end.
+            self.deadline = self.loop.now + self.limits.head
         else:
             self.close()
 
     def stop(self) -> None:
-        """Close unless something is under way that a client waits for."""
+        """Close unless something is under way that a client waits for, or is to be expected."""
         if self.state in (READING, State.HANDSHAKE):
-            self.close()
+            patience = self.loop.idle_until
+            if patience <= self.loop.now:
+                self.close()
+            elif self.state is READING and not self._partial:
+                self.deadline = min(self.deadline, patience)
         elif self.state is State.FEEDING:
             self._end_source()
 

@@ -34,11 +34,8 @@ class Arrival:
         self._listener = listener
 
     def on_event(self, _mask: int) -> bool:
-        """Take it in, unless the server stops meanwhile."""
-        if self._loop.stopping:
-            self._sock.close()
-        else:
-            self._loop.take_in(self._sock, self._peer, self._listener)
+        """Take it in; if the server stops meanwhile, as one that is idle then."""
+        self._loop.take_in(self._sock, self._peer, self._listener)
         return True
 
 

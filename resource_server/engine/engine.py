@@ -15,6 +15,7 @@ from .wire import LONGEST_WAIT
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable
 
@@ -43,6 +44,7 @@ class Engine:
     :param max_connections: beyond it clients get 503, or are cut off; the process's descriptors
         bound it, too.
     :param spool_directory: see :class:`~resource_server.server.HTTPServer`.
+    :param sockets: those of the address, if they listen already, inherited from another process.
     :raises OSError: if the address cannot be had, or no thread; nothing is left behind then.
     :raises TypeError: if the address is none.
     """
@@ -60,6 +62,7 @@ class Engine:
         loops: int,
         tls: ssl.SSLContext | None,
         spool_directory: str | os.PathLike[str] | None = None,
+        sockets: list[socket.socket] | None = None,
     ) -> None:
         # One for all loops: its lock guards what it counts.
         storage = Storage(limits, spool_directory)
@@ -79,7 +82,11 @@ class Engine:
                         tls=tls,
                     )
                 )
-            listeners = [Listener(sock, self._loops[0]) for sock in bind(address, backlog)]
+            inherited = sockets is not None
+            listeners = [
+                Listener(sock, self._loops[0], inherited=inherited)
+                for sock in sockets or bind(address, backlog)
+            ]
             #: host and port, or path and 0, of the first listening socket
             self.address = listeners[0].address
             self.is_unix = not listeners[0].is_tcp
@@ -137,19 +144,29 @@ class Engine:
     def _wait_until(self, deadline: float) -> bool:
         return all(loop.ended.wait(deadline - time.monotonic()) for loop in self._loops)
 
-    def stop(self, timeout: float) -> bool:
+    def begin_stop(self, timeout: float, idle_grace: float = 0.0) -> float:
+        """Have it stop, without waiting for that.
+
+        Whatever is answered from now on is told that its connection ends.
+
+        :returns: when it shall have ended, ``time.monotonic`` seconds.
+        """
+        timeout = min(max(0.0, timeout), LONGEST_WAIT)
+        deadline = time.monotonic() + timeout
+        # What is left is cut off a little before the deadline, so that its threads can end by then.
+        for loop in self._loops:
+            loop.stop(deadline - min(CUTTING, timeout / 5), idle_grace)
+        return deadline
+
+    def stop(self, timeout: float, idle_grace: float = 0.0) -> bool:
         """Stop: see :meth:`HTTPServer.stop <resource_server.server.HTTPServer.stop>`.
 
         :returns: whether everything has ended: False if a handler is still running, or the loop
             does not come back. A thread of the crew, which cannot wait for itself, gets False at
             once, and the engine ends as soon as it can.
         """
-        timeout = min(max(0.0, timeout), LONGEST_WAIT)
         started = time.monotonic()
-        deadline = started + timeout
-        # What is left is cut off a little before the deadline, so that its threads can end by then.
-        for loop in self._loops:
-            loop.stop(deadline - min(CUTTING, timeout / 5))
+        deadline = self.begin_stop(timeout, idle_grace)
         if self._crew.includes_caller():
             return False
         # The loop itself needs no more than a moment, unless code of the application that it called

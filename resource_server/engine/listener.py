@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ _GONE = {
     errno.ETIMEDOUT,
 }
 _FAMILY_UNIX = getattr(socket, "AF_UNIX", None)
+#: The option with which the system spreads connections over the sockets of one port, or None.
+#: Where SO_REUSEPORT means something else, one socket gets them all.
+_SPREADING: int | None = getattr(socket, "SO_REUSEPORT_LB", None)
+if sys.platform == "linux":
+    _SPREADING = getattr(socket, "SO_REUSEPORT", None)
 
 
 def bind(address: Address, backlog: int) -> list[socket.socket]:
@@ -67,6 +73,40 @@ def bind(address: Address, backlog: int) -> list[socket.socket]:
         # The system would take its last 16 bits.
         raise named(OSError(errno.EINVAL, "a port is a number from 0 to 65535"), (host, port))
     return _bind_tcp(host, port, backlog)
+
+
+def bind_for_each(address: Address, backlog: int, count: int) -> list[list[socket.socket]]:
+    """Listening sockets for processes that share an address: a list for each of them.
+
+    Where the system can spread the connections, each list has sockets of its own; elsewhere all are
+    the same one.
+
+    :raises OSError: as :func:`bind`.
+    :raises TypeError: as :func:`bind`.
+    """
+    # Exclusively at first: that tells whether another program has the port, which could be shared
+    # with it unknowingly, and decides on a free one.
+    sockets = bind(address, backlog)
+    if not isinstance(address, tuple) or _SPREADING is None:
+        return [sockets] * count
+    targets = [(sock.family, sock.getsockname()) for sock in sockets]
+    _close(sockets)
+    lists: list[list[socket.socket]] = []
+    try:
+        for _ in range(count):
+            lists.append([])
+            for family, name in targets:
+                lists[-1].append(_listen(family, name, backlog, _SPREADING))
+    except OSError as error:
+        for sockets in lists:
+            _close(sockets)
+        raise named(error, targets[0][1][:2]) from error
+    return lists
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _bind_tcp(host: str, port: int, backlog: int) -> list[socket.socket]:
@@ -109,8 +149,7 @@ def _listen_on_all(targets: Sequence[_Target], backlog: int) -> list[socket.sock
                     raise failure from error
                 missing = failure
     except BaseException:
-        for sock in sockets:
-            sock.close()
+        _close(sockets)
         raise
     if not sockets:
         assert missing is not None
@@ -118,7 +157,9 @@ def _listen_on_all(targets: Sequence[_Target], backlog: int) -> list[socket.sock
     return sockets
 
 
-def _listen(family: int, address: tuple[Any, ...], backlog: int) -> socket.socket:
+def _listen(
+    family: int, address: tuple[Any, ...], backlog: int, option: int | None = None
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "nt":
@@ -127,6 +168,8 @@ def _listen(family: int, address: tuple[Any, ...], backlog: int) -> socket.socke
             sock.setsockopt(socket.SOL_SOCKET, exclusive, 1)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if option is not None:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
         sock.bind(address)
@@ -187,20 +230,45 @@ def named(error: Exception, address: object) -> OSError:
     return OSError(number, f"cannot listen on {address}: {reason}")
 
 
-class Listener:
-    """A listening socket in the loop. Used by the thread that leads, but for its construction."""
+class Place:
+    """Where a listening socket is reached, and the file that a UNIX socket has there."""
 
-    def __init__(self, sock: socket.socket, loop: Loop) -> None:
-        self.sock = sock
-        self._loop = loop
+    def __init__(self, sock: socket.socket) -> None:
         name = sock.getsockname()
         self._path = name if isinstance(name, str) and name else None
         self._inode = _inode(self._path) if self._path else 0
         self.is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
-        #: host and port that clients of this listener reached, for URLs
+        #: host and port, or path and 0, for URLs
         self.address: tuple[str, int] = (
             (name[0], name[1]) if self.is_tcp else (str(self._path or ""), 0)
         )
+
+    def clear(self) -> None:
+        """Remove a UNIX socket's file, unless another program has taken its path."""
+        if self._path:
+            try:
+                if _inode(self._path) == self._inode:
+                    os.unlink(self._path)
+            except OSError:
+                pass
+            # The next file may get the same number.
+            self._path = None
+
+
+class Listener:
+    """A listening socket in the loop. Used by the thread that leads, but for its construction.
+
+    :param inherited: whether another process listens on, too, and will clear the place.
+    """
+
+    def __init__(self, sock: socket.socket, loop: Loop, *, inherited: bool = False) -> None:
+        self.sock = sock
+        self._loop = loop
+        self._inherited = inherited
+        self._place = Place(sock)
+        self.is_tcp = self._place.is_tcp
+        #: host and port that clients of this listener reached, for URLs
+        self.address = self._place.address
 
     def on_event(self, _mask: int) -> bool:
         """Accept what has arrived. Always True: the lead stays with the caller."""
@@ -228,11 +296,7 @@ class Listener:
         return (host.removeprefix("::ffff:") if "." in host else host, port)
 
     def close(self) -> None:
-        """Stop listening; remove a UNIX socket's path unless another program has taken it."""
+        """Stop listening."""
         self.sock.close()
-        if self._path:
-            try:
-                if _inode(self._path) == self._inode:
-                    os.unlink(self._path)
-            except OSError:
-                pass
+        if not self._inherited:
+            self._place.clear()

@@ -13,8 +13,8 @@ crew.
 - ``lead_lock`` guards the selector, ``connections``, ``_ready``, deadlines and every connection
   that is not WORKING. The methods of the group "leader" are called holding it.
 - ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
-- ``tls``, ``stopping``, ``standby_asleep``, ``running`` and ``started`` are single references or
-  flags, harmless when read a moment late.
+- ``tls``, ``stopping``, ``idle_until``, ``standby_asleep``, ``running`` and ``started`` are single
+  references or flags, harmless when read a moment late.
 
 A server may have several loops, one for each core where the interpreter has no GIL. They share
 nothing but the crew: the first one accepts, and gives each connection to one of them for good,
@@ -147,6 +147,8 @@ class Loop:
         self.tls = tls
         #: whether each response is its connection's last, as the wish to stop is on its way
         self.stopping = False
+        #: until when (``time.monotonic``) idle connections may send one more request in that case
+        self.idle_until = math.inf
         #: set when the last connection is gone and everything is closed
         self.ended = threading.Event()
         self.lead_lock = threading.Lock()
@@ -235,11 +237,14 @@ class Loop:
             # Another thread has woken it already.
             pass
 
-    def stop(self, deadline: float) -> None:
+    def stop(self, deadline: float, idle_grace: float = 0.0) -> None:
         """Accept nothing more, close what is idle, and end when the rest is done.
 
         :param deadline: ``time.monotonic`` seconds, when to cut off what is still under way.
+        :param idle_grace: seconds in which a connection that is idle may send one more request.
         """
+        # Before `stopping`, which has it looked at.
+        self.idle_until = min(self.idle_until, time.monotonic() + idle_grace)
         self.stopping = True
         self.post(Stop(self, deadline))
 
@@ -437,10 +442,9 @@ class Loop:
         """Take in a connection that was just accepted, or refuse it; here or in another loop."""
         self._turn = (self._turn + 1) % len(self._loops)
         loop = self._loops[self._turn]
-        if loop is self:
+        if loop is self or not loop.post(Arrival(loop, sock, peer, listener)):
+            # One that has ended already leaves this one, which still accepts, to look after it.
             self.take_in(sock, peer, listener)
-        elif not loop.post(Arrival(loop, sock, peer, listener)):
-            sock.close()
 
     def take_in(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:
         """Take in a connection that is this loop's, or refuse it."""
@@ -469,6 +473,9 @@ class Loop:
         except (OSError, KeyError, ValueError) as error:
             self.log_seldom("The selector takes no more connections: %s.", error)
             connection.close()
+            return
+        if self._ending:
+            connection.stop()
 
     def _crowd(self) -> int:
         """How many connections there are in all loops; a moment late for those of others."""
@@ -502,9 +509,7 @@ class Loop:
     def begin_stop(self, deadline: float) -> None:
         """Stop accepting and close what is idle; a second call may only hasten the end."""
         self._deadline = min(self._deadline, deadline)
-        self._next_sweep = self.now
-        if self._ending:
-            return
+        self.now = self._next_sweep = time.monotonic()
         self._ending = self.stopping = True
         self._ignore_listeners()
         for listener in self._listeners:
@@ -519,7 +524,13 @@ class Loop:
             for connection in list(self.connections):
                 connection.cut_off()
         # One that is cut off may still have messages to be handled in its turn.
-        return not self.connections and not self._resumed
+        return not self.connections and not self._resumed and self._close_door()
+
+    def _close_door(self) -> bool:
+        """Let nothing more in; not while something stands there, which may be a connection."""
+        with self._door_lock:
+            self._door_closed = not self._door
+            return self._door_closed
 
     def give_up(self) -> None:
         """End a loop that nobody could be found to lead."""
