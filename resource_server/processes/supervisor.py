@@ -74,6 +74,8 @@ class Supervisor:
         self._going: list[Worker] = []
         self._started = False
         self._stopping = False
+        # Why the first workers cannot serve.
+        self._failure: str | None = None
         self._follows_terminal = False
         self._handlers: dict[int, Any] = {}
         self._selector = selectors.DefaultSelector()
@@ -119,6 +121,8 @@ class Supervisor:
                 self._begin_stop()
                 while self._workers:
                     self._turn()
+        if self._failure is not None:
+            raise ChildProcessError(f"a process cannot serve: {self._failure}")
 
     def _turn(self) -> None:
         """Wait for what happens next, and do what it asks for."""
@@ -297,7 +301,8 @@ class Supervisor:
             if self._stopping or worker.stopped:
                 self._begin_stop()
             elif not self._started:
-                raise ChildProcessError(f"a process cannot serve: {reason}")
+                self._failure = reason
+                self._begin_stop()
             elif slot.worker is None:
                 self._replace_dead(worker, reason)
 
