@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import selectors
 import signal
 import sys
 import threading
@@ -197,10 +198,8 @@ class HTTPServer:
         engine = self._engine
         if engine is None:
             return True
-        if timeout is None and os.name == "nt":
-            # There a wait without end would not notice Ctrl-C.
-            while not engine.wait(1.0):
-                pass
+        if timeout is None and threading.current_thread() is threading.main_thread():
+            _wait_heeding_signals(engine)
             return True
         return engine.wait(timeout)
 
@@ -361,6 +360,31 @@ def _default_loops() -> int:
         return 1
     cores: int | None = getattr(os, "process_cpu_count", os.cpu_count)()
     return cores or 1
+
+
+def _wait_heeding_signals(engine: Engine) -> None:
+    """Wait for the end in the main thread, or for what the handler of a signal raises.
+
+    A signal that comes just before a lock is waited for would be heeded with the next one only, and
+    on Windows none is; what a selector waits for it finds, be it there before or not.
+    """
+    if os.name == "nt":
+        while not engine.wait(1.0):
+            pass
+        return
+    from .processes.waker import Waker
+
+    waker = Waker()
+    try:
+        engine.on_end(lambda: waker.tell(0))
+        with selectors.DefaultSelector() as selector:
+            selector.register(waker.reader, selectors.EVENT_READ)
+            while not engine.ended:
+                selector.select()
+                waker.take()
+    finally:
+        engine.on_end(None)
+        waker.close()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -119,3 +120,15 @@ def test_on_windows_a_wait_without_end_is_one_of_many_short_ones(
     stopping.start()
     assert server.wait()
     stopping.join()
+
+
+def test_the_main_thread_waits_for_the_end_and_leaves_signals_as_they_were(serve: Serve) -> None:
+    assert threading.current_thread() is threading.main_thread()  # where pytest runs tests
+    for _ in range(3):
+        server = serve()
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        assert server.wait()
+        assert server.wait()
+        stopping.join()
+    assert signal.set_wakeup_fd(-1) == -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 
 from .crew import Crew
@@ -69,6 +70,9 @@ class Engine:
         self._crew = Crew(threads, loops)
         self._loops: list[Loop] = []
         led = 0
+        # Guards the next, also while it is called.
+        self._ending = threading.Lock()
+        self._on_end: Callable[[], object] | None = None
         try:
             for _ in range(loops):
                 self._loops.append(
@@ -82,6 +86,8 @@ class Engine:
                         tls=tls,
                     )
                 )
+            for loop in self._loops:
+                loop.on_end = self._loop_ended
             inherited = sockets is not None
             listeners = [
                 Listener(sock, self._loops[0], inherited=inherited)
@@ -115,7 +121,20 @@ class Engine:
             loop.stop(time.monotonic())
             loop.ended.wait(LEAST_PATIENCE)
 
+    def _loop_ended(self) -> None:
+        with self._ending:
+            if self._on_end is not None and self.ended:
+                self._on_end()
+
     # Any thread may call what follows.
+
+    def on_end(self, callback: Callable[[], object] | None) -> None:
+        """Have this called when it has stopped, and nothing else; None for nothing.
+
+        When this returns, what was to be called before is not called any more. It must not block.
+        """
+        with self._ending:
+            self._on_end = callback
 
     def use_tls(self, context: ssl.SSLContext) -> None:
         """Use this context for the connections that come from now on.

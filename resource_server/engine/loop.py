@@ -151,6 +151,8 @@ class Loop:
         self.idle_until = math.inf
         #: set when the last connection is gone and everything is closed
         self.ended = threading.Event()
+        #: called behind that
+        self.on_end: Callable[[], object] = bool
         self.lead_lock = threading.Lock()
         self.lead_lock.acquire()
         #: the endpoint that runs while the lead lies there, and since when (``time.perf_counter``)
@@ -553,6 +555,7 @@ class Loop:
         self.crew.close()
         self.ended.set()
         self.wake_standby()
+        self.on_end()
 
     def enter(self) -> None:
         """The door was signalled: serve what was posted."""

@@ -8,7 +8,6 @@ import logging
 import selectors
 import signal
 import sys
-import threading
 
 from .waker import Waker, note
 
@@ -51,12 +50,9 @@ def work(serve: Serve, sockets: list[socket.socket], link: socket.socket, drain:
         return 1
     waker = Waker()
     signal.signal(signal.SIGTERM, note)
-
-    def watch() -> None:
-        engine.wait()
+    engine.on_end(lambda: waker.tell(_ENDED))
+    if engine.ended:
         waker.tell(_ENDED)
-
-    threading.Thread(target=watch, name="resource_server-process", daemon=True).start()
     _say(link, READY)
     if not _follow(engine, link, waker, drain):
         _say(link, STOPPED)

@@ -78,8 +78,7 @@ def test_the_time_for_requests_has_an_end(program: Program) -> None:
                 say(f"tcp://{it.address[0]}:{it.address[1]}")
                 it.run(lambda: say("ready"))
         def start(sockets):
-            server._start(sockets)
-            return server
+            return server._start(sockets)
         server = HTTPServer(address)
         server.register_routes(App)
         run(server)
