@@ -160,6 +160,7 @@ def test_the_end_of_the_terminal_ends_them(program: Program) -> None:
 import fcntl, termios
 terminal = os.open({os.ttyname(theirs)!r}, os.O_RDWR | os.O_NOCTTY)
 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which may be ignored, as by nohup
 {ENDING}"""
         )
         address = address_of(command.line())
