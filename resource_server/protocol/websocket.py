@@ -47,6 +47,7 @@ COMPRESS_FROM = 256
 #: Frames read in one call that end no message: a client may send 10,000 in one packet.
 FRAMES_PER_TURN = 256
 
+_VIEWED = 4096  # bytes from which on a view, which saves a copy, costs less than that
 _CONTROL_PAYLOAD = 125  # §5.5
 _OPCODES = frozenset([0, 1, 2, 8, 9, 10])
 
@@ -379,15 +380,18 @@ class WebSocket:
 
     def _read_payload(self, message: _Incoming) -> tuple[WebSocketOpCode, str | bytes] | None:
         """Use as much of the payload as has come; returns the message if that was its end."""
-        at = self._at
-        # A view, as unmasking makes a copy of its own.
-        view = memoryview(self._buffer)[at : at + message.left]
-        size = len(view)
+        at, key = self._at, message.key
+        size = min(message.left, len(self._buffer) - at)
+        piece: bytes | bytearray
+        if not key or size < _VIEWED:
+            piece = self._buffer[at : at + size]
+            if key and size:
+                piece = apply_mask(piece, key)
+        else:
+            piece = apply_mask(memoryview(self._buffer)[at : at + size], key)
         self._use(at + size)
         message.left -= size
-        key = message.key
-        piece = apply_mask(view, key) if key else bytes(view)
-        if key:
+        if message.left and key:
             turn = size & 3
             message.key = key[turn:] + key[:turn]
         ended = message.final and not message.left
