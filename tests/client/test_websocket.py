@@ -9,12 +9,10 @@ import pytest
 
 from resource_server import (
     HTTPClient,
-    Resource,
     Timeout,
     WebSocketClosed,
     WebSocketGroup,
     WebSocketSession,
-    websocket_session,
 )
 from resource_server.client import (
     ClientError,
@@ -28,6 +26,7 @@ from tests.client.misbehaving import PATIENCE, Misbehaving, Peer, free_address
 from tests.client.wsserver import (
     LONG,
     TEXT,
+    Talk,
     answer,
     opened,
     plain,
@@ -36,27 +35,6 @@ from tests.client.wsserver import (
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
-
-
-class Talk(Resource):
-    def __init__(self) -> None:
-        super().__init__()
-        self.group = WebSocketGroup()
-
-    @websocket_session("/echo", subprotocols=["b", "a"])
-    def echo(self, session: WebSocketSession) -> None:
-        for message in session:
-            session.send(message)
-
-    @websocket_session("/bye")
-    def bye(self, session: WebSocketSession) -> None:
-        session.send("one")
-        session.send(b"two")
-        session.close(4001, "enough")
-
-    @websocket_session("/plain", compression=False)
-    def plain(self, session: WebSocketSession) -> None:
-        self.echo(session)
 
 
 class TestOurServer:

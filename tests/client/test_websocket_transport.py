@@ -13,11 +13,7 @@ import trustme
 
 from resource_server import (
     HTTPClient,
-    Resource,
     Timeout,
-    WebSocketGroup,
-    WebSocketSession,
-    websocket_session,
 )
 from resource_server.client import (
     ConnectError,
@@ -28,6 +24,7 @@ from tests.client.misbehaving import PATIENCE, Misbehaving, Peer, free_address
 from tests.client.wsserver import (
     CLOSE,
     TEXT,
+    Talk,
     accept,
     accepts_and_sends,
     builtin_timeout,
@@ -40,27 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Serve
-
-
-class Talk(Resource):
-    def __init__(self) -> None:
-        super().__init__()
-        self.group = WebSocketGroup()
-
-    @websocket_session("/echo", subprotocols=["b", "a"])
-    def echo(self, session: WebSocketSession) -> None:
-        for message in session:
-            session.send(message)
-
-    @websocket_session("/bye")
-    def bye(self, session: WebSocketSession) -> None:
-        session.send("one")
-        session.send(b"two")
-        session.close(4001, "enough")
-
-    @websocket_session("/plain", compression=False)
-    def plain(self, session: WebSocketSession) -> None:
-        self.echo(session)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from resource_server import (
     HTTPClient,
+    Resource,
     Timeout,
+    WebSocketGroup,
+    WebSocketSession,
+    websocket_session,
 )
 from resource_server.client.websocket import ClientWebSocket, Reconnect
 from tests.client.misbehaving import PATIENCE, Misbehaving, Peer
@@ -25,6 +29,29 @@ if TYPE_CHECKING:
 LONG = Timeout(PATIENCE, PATIENCE)
 AT_ONCE = Reconnect(first=0.001, most=0.002)
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+class Talk(Resource):
+    """What our own server answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.group = WebSocketGroup()
+
+    @websocket_session("/echo", subprotocols=["b", "a"])
+    def echo(self, session: WebSocketSession) -> None:
+        for message in session:
+            session.send(message)
+
+    @websocket_session("/bye")
+    def bye(self, session: WebSocketSession) -> None:
+        session.send("one")
+        session.send(b"two")
+        session.close(4001, "enough")
+
+    @websocket_session("/plain", compression=False)
+    def plain(self, session: WebSocketSession) -> None:
+        self.echo(session)
 
 
 def answer(head: bytes, *fields: str, key: str | None = None) -> bytes:
