@@ -16,6 +16,7 @@ import errno
 import io
 import os
 import stat
+import time
 
 from ..content import read_at, unchanged
 
@@ -30,6 +31,8 @@ FILE_PIECE = 262144
 SENDFILE_PIECE = 1048576
 #: Bytes at the end of each range that are read.
 TAIL = 16384
+# Seconds that a write may take from its time to its size, before a file is given up as changed.
+_WRITE_PAUSES = (0.0005, 0.002, 0.008)
 
 # What the system says when it cannot send from this file, or to this socket.
 _UNABLE = frozenset(
@@ -148,8 +151,14 @@ class FileContent:
         self.left -= count
 
     def _verify(self) -> None:
-        if self._status is not None and not unchanged(self._status, os.fstat(self._descriptor)):
-            raise FileChangedError("the file has been changed")
+        if self._status is None or unchanged(self._status, os.fstat(self._descriptor)):
+            return
+        # The system notes the time of a write before the size: what looks changed may be growing.
+        for pause in _WRITE_PAUSES:
+            time.sleep(pause)
+            if unchanged(self._status, os.fstat(self._descriptor)):
+                return
+        raise FileChangedError("the file has been changed")
 
     def close(self) -> None:
         """Close the file."""
