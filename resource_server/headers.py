@@ -8,7 +8,7 @@ enters one by hand passes `checked_field`; what comes from the wire was checked 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence
 
 from .cookies import format_cookie, parse_cookies
 from .dates import format_date, parse_date
@@ -111,6 +111,10 @@ class Headers(MutableMapping[str, str]):
     def encode(self) -> bytes:
         """Return the lines as they are sent, each ended by CRLF (RFC 9112 §5)."""
         return "".join([f"{name}: {value}\r\n" for name, value in self._lines]).encode("latin-1")
+
+    def names(self) -> KeysView[str]:
+        """Return the names of the fields in lower case, each once."""
+        return (self._index or self._indexed()).keys()
 
     def fields(self) -> list[tuple[str, str]]:
         """Return every line as (name, value), in order."""

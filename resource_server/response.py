@@ -1,7 +1,7 @@
 """Responses: what a handler answers, in the form that the engine sends.
 
 Most responses are a body and a content type, so these are all that making one sets; `Headers` come
-into being when somebody asks for them, and without them `header_lines` is a constant for each
+into being when somebody asks for them, and without them `section` is a constant for each
 content type. Framing and the connection belong to the server: it alone writes Content-Length,
 Transfer-Encoding and Connection.
 """
@@ -48,7 +48,7 @@ _NO_TRANSFER_ENCODING = "Transfer-Encoding belongs to the server: leave it out o
 
 # The encoded lines of responses whose headers nobody touched; bounded, for types made at run time.
 _MAX_KNOWN_TYPES = 256
-_lines_by_type: dict[str, bytes] = {"": b""}
+_section_by_type: dict[str, tuple[bytes, bool, bool]] = {"": (b"", False, False)}
 
 
 class Response:
@@ -69,7 +69,7 @@ class Response:
     `status_code`; `body`, the whole content as bytes, or None when there is an `iterator` of
     pieces, a `source` to pull them from (see streams.py), or a `file`, of which `content_length`
     bytes follow from its position, or, of a regular file, `parts`: bytes as they are, and (offset,
-    length) in it; `trailers` behind chunked content; and `header_lines()`.
+    length) in it; `trailers` behind chunked content; and `section()`.
     """
 
     body: bytes | None = b""
@@ -140,10 +140,11 @@ class Response:
 
     def _take_headers(self, headers: HeadersLike) -> None:
         taken = Headers(headers)
-        if "transfer-encoding" in taken:
+        names = taken.names()
+        if "transfer-encoding" in names:
             raise FieldError(_NO_TRANSFER_ENCODING)
-        if self._content_type and "content-type" not in taken:
-            taken["Content-Type"] = self._content_type
+        if self._content_type and "content-type" not in names:
+            taken.add("Content-Type", self._content_type)
         self._headers = taken
 
     def __repr__(self) -> str:
@@ -250,34 +251,28 @@ class Response:
     def content_length(self, value: int | None) -> None:
         self._content_length = value
 
-    @property
-    def wants_close(self) -> bool:
-        """Whether the application has asked to close the connection (Connection: close)."""
-        if self._headers is None or "connection" not in self._headers:
-            return False
-        return "close" in parse_list(self._headers["connection"].lower())
+    def section(self) -> tuple[bytes, bool, bool]:
+        """Return what the application has put into the header section.
 
-    @property
-    def has_date(self) -> bool:
-        """Whether the application has set Date itself."""
-        return self._headers is not None and "date" in self._headers
+        These are its lines as sent, each ended by CRLF, without framing fields; whether it asks to
+        close the connection (Connection: close); whether it has set Date itself.
 
-    def header_lines(self) -> bytes:
-        """Return the header section as sent, each line ended by CRLF, without framing fields.
-
-        Raises FieldError if the application has set Transfer-Encoding.
+        Raises FieldError if it has set Transfer-Encoding.
         """
         headers = self._headers
         if headers is None:
             # Without look-up and join of lines: 0.1 µs instead of 1.5 µs.
-            lines = _lines_by_type.get(self._content_type)
-            return _content_type_line(self._content_type) if lines is None else lines
-        if "transfer-encoding" in headers:
+            return _section_by_type.get(self._content_type) or _section_of_type(self._content_type)
+        names = headers.names()
+        has_date = "date" in names
+        if _FRAMING.isdisjoint(names):
+            return headers.encode(), False, has_date
+        if "transfer-encoding" in names:
             raise FieldError(_NO_TRANSFER_ENCODING)
-        if "content-length" in headers or "connection" in headers:
-            kept = [line for line in headers.fields() if line[0].lower() not in _FRAMING]
-            return "".join([f"{name}: {value}\r\n" for name, value in kept]).encode("latin-1")
-        return headers.encode()
+        wants_close = "close" in parse_list(headers.get("connection", "").lower())
+        kept = [line for line in headers.fields() if line[0].lower() not in _FRAMING]
+        lines = "".join([f"{name}: {value}\r\n" for name, value in kept]).encode("latin-1")
+        return lines, wants_close, has_date
 
     def close(self) -> None:
         """Close the iterator, the source and the file; more than once does nothing more."""
@@ -527,13 +522,13 @@ def _checked_status(status_code: object) -> int:
 
 
 def _checked_type(content_type: str) -> str:
-    if content_type in _lines_by_type:
+    if content_type in _section_by_type:
         return content_type
     return checked_field("Content-Type", content_type)[1]
 
 
-def _content_type_line(content_type: str) -> bytes:
-    line = f"Content-Type: {content_type}\r\n".encode("latin-1")
-    if len(_lines_by_type) < _MAX_KNOWN_TYPES:
-        _lines_by_type[content_type] = line
-    return line
+def _section_of_type(content_type: str) -> tuple[bytes, bool, bool]:
+    section = f"Content-Type: {content_type}\r\n".encode("latin-1"), False, False
+    if len(_section_by_type) < _MAX_KNOWN_TYPES:
+        _section_by_type[content_type] = section
+    return section

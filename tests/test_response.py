@@ -73,7 +73,7 @@ class TestPayloads:
         assert response.iterator is None
         assert response.file is None
         lines = f"Content-Type: {content_type}\r\n" if content_type else ""
-        assert response.header_lines() == lines.encode()
+        assert response.section()[0] == lines.encode()
 
     @pytest.mark.parametrize(
         "payload", [iter(["a", b"b"]), (p for p in ("a", b"b")), {"a": 0}.keys()]
@@ -136,7 +136,7 @@ class TestHeaders:
         response = Response("x")
         assert response.headers.fields() == [("Content-Type", "text/plain; charset=utf-8")]
         response.headers["X-A"] = "1"
-        assert response.header_lines() == b"Content-Type: text/plain; charset=utf-8\r\nX-A: 1\r\n"
+        assert response.section()[0] == b"Content-Type: text/plain; charset=utf-8\r\nX-A: 1\r\n"
         assert Response().headers.fields() == []
 
     def test_a_given_content_type_wins_over_the_payload(self) -> None:
@@ -149,7 +149,7 @@ class TestHeaders:
     def test_the_content_type_can_be_set(self) -> None:
         response = Response("x")
         response.content_type = "text/css"
-        assert response.header_lines() == b"Content-Type: text/css\r\n"
+        assert response.section()[0] == b"Content-Type: text/css\r\n"
         response.headers["A"] = "1"
         response.content_type = "text/html"
         assert response.headers["Content-Type"] == response.content_type == "text/html"
@@ -179,11 +179,11 @@ class TestHeaders:
         response = Response("x")
         response.headers["Transfer-Encoding"] = "chunked"
         with pytest.raises(FieldError, match="server"):
-            response.header_lines()
+            response.section()[0]
 
     def test_framing_and_connection_are_left_to_the_server(self) -> None:
         response = Response(headers={"Content-Length": "5", "A": "1", "Connection": "close"})
-        assert response.header_lines() == b"A: 1\r\n"
+        assert response.section()[0] == b"A: 1\r\n"
 
     @pytest.mark.parametrize(
         ("headers", "wants_close"),
@@ -198,20 +198,20 @@ class TestHeaders:
     def test_the_application_may_ask_to_close(
         self, headers: dict[str, str] | None, wants_close: bool
     ) -> None:
-        assert Response(headers=headers).wants_close is wants_close
+        assert Response(headers=headers).section()[1] is wants_close
 
     def test_the_application_may_bring_its_date(self) -> None:
-        assert Response().has_date is False
-        assert Response(headers={"A": "1"}).has_date is False
+        assert Response().section()[2] is False
+        assert Response(headers={"A": "1"}).section()[2] is False
         response = Response(headers={"date": "Sun, 06 Nov 1994 08:49:37 GMT"})
-        assert response.has_date is True
-        assert response.header_lines().startswith(b"date: Sun")
+        assert response.section()[2] is True
+        assert response.section()[0].startswith(b"date: Sun")
 
     def test_types_made_at_run_time_fill_no_memory(self) -> None:
         for number in range(1000):
             line = f"Content-Type: text/x-{number}\r\n".encode()
-            assert Response("x", content_type=f"text/x-{number}").header_lines() == line
-        assert len(module._lines_by_type) <= 256
+            assert Response("x", content_type=f"text/x-{number}").section()[0] == line
+        assert len(module._section_by_type) <= 256
 
 
 class TestContentLength:
@@ -308,7 +308,7 @@ class TestFamily:
     def test_html(self) -> None:
         response = HTMLResponse("<p>é")
         assert response.body == "<p>é".encode()
-        assert response.header_lines() == b"Content-Type: text/html; charset=utf-8\r\n"
+        assert response.section()[0] == b"Content-Type: text/html; charset=utf-8\r\n"
 
     def test_stream(self) -> None:
         response = StreamResponse(
@@ -505,7 +505,7 @@ class TestErrorsAsAnswers:
         response = error_response(InternalServerError(headers=fields))
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.headers["Vary"] == "Cookie, Accept"
-        assert b"Transfer-Encoding" not in response.header_lines()
+        assert b"Transfer-Encoding" not in response.section()[0]
 
     @pytest.mark.parametrize("accept", ["text/plain", "text/html", "application/json"])
     def test_a_lone_surrogate_in_the_message_is_answered_all_the_same(self, accept: str) -> None:

@@ -100,19 +100,15 @@ class ClientResponse(Response):
     # For a handler that returns it, and so passes it on (RFC 9110 §7.6.1): what was agreed with
     # the server it came from is not for the next client.
 
-    @property
-    def wants_close(self) -> bool:
-        """Whether a server that passes it on is to close its connection: not for that."""
-        return False
-
-    def header_lines(self) -> bytes:
-        """Return the fields for those that it is passed on to."""
+    def section(self) -> tuple[bytes, bool, bool]:
+        """Return the header section for those that it is passed on to."""
         left_out = {name.strip() for name in self.headers.get("connection", "").lower().split(",")}
         left_out |= _OF_CONNECTION
         if self.decoded:
             left_out.add("content-encoding")
         kept = [line for line in self.headers.fields() if line[0].lower() not in left_out]
-        return "".join([f"{name}: {value}\r\n" for name, value in kept]).encode("latin-1")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in kept]).encode("latin-1")
+        return lines, False, any(line[0].lower() == "date" for line in kept)
 
     @property
     def ok(self) -> bool:

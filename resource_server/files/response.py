@@ -105,9 +105,9 @@ class FileResponse(Response):
         else:
             self.headers.pop("Content-Type", None)
 
-    def header_lines(self) -> bytes:
-        """Return the header section as sent, as `Response` has it."""
-        return self._lines if self._headers is None else super().header_lines()
+    def section(self) -> tuple[bytes, bool, bool]:
+        """Return what the header section has, as `Response` does."""
+        return (self._lines, False, False) if self._headers is None else super().section()
 
     # Answering.
 

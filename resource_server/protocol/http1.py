@@ -32,6 +32,7 @@ _METHODS = {
 }
 _WITHOUT_CONTENT = frozenset([101, 204, 205, 304])
 _STATUS_LINES = {code: f"HTTP/1.1 {code} {text}\r\n".encode() for code, text in REASONS.items()}
+_OK = _STATUS_LINES[200]
 _UPGRADES = frozenset([101, 426])
 
 # Clients repeat their fields from request to request, so each connection remembers the last block
@@ -39,7 +40,8 @@ _UPGRADES = frozenset([101, 426])
 # remembered, for the sake of idle connections' memory.
 _REMEMBERED_BYTES = 2048
 _NO_BLOCK = b"\n"
-_NO_FRAMING = Framing(None, 0, keep_alive=False, expects_continue=False)
+_NO_FRAMING = Framing("", 0, keep_alive=False)
+_match_request_line = grammar.REQUEST_LINE.match
 
 
 class HTTP1:
@@ -63,6 +65,7 @@ class HTTP1:
         "_left",
         "_limits",
         "_minor",
+        "_partial",
         "_reading",
         "_searched",
         "_section",
@@ -84,6 +87,9 @@ class HTTP1:
         self._reading = HEAD
         self._answering = NOTHING
         self._buffer = b""
+        # Whether something before or of the next head has been looked at already, and how far that
+        # has come.
+        self._partial = False
         self._empty_lines = 0
         self._searched = 0
         self._section: Section | None = None
@@ -164,20 +170,42 @@ class HTTP1:
         """
         if self._reading is not HEAD or self._answering is not NOTHING:
             return None
+        buffer = self._buffer
         try:
-            buffer = self._buffer
-            if buffer[:1] in b"\r\n":
-                buffer = self._skip_empty_lines()
-            end = buffer.find(b"\r\n\r\n", self._searched)
-            if end >= 0:
-                return self._read_head(client_address, buffer, end)
-            # What was searched once is not searched again, however slowly the head arrives.
-            self._searched = max(0, len(buffer) - 3)
-            self._look_at_head(buffer)
+            # Nearly all heads come whole, and need no look at their single lines.
+            end = -1 if self._partial else buffer.find(b"\r\n\r\n")
+            if end > 0:
+                match = _match_request_line(buffer)
+                if match is not None and match.end() <= self._limits.request_line + 2:
+                    name, target, minor = match.groups()
+                    return self._take_head(
+                        client_address, name, target, minor, match.end() - 2, end
+                    )
+            return self._look_for_head(client_address)
         except HTTPError:
             self.refuse()
             raise
-        return None
+
+    def _look_for_head(self, client_address: tuple[str, int]) -> Request | None:
+        """Look at what has come, line by line: it may be incomplete, or break a rule."""
+        buffer = self._buffer
+        if not buffer:
+            return None
+        self._partial = True
+        if buffer[:1] in b"\r\n":
+            buffer = self._skip_empty_lines()
+        self._look_at_head(buffer)
+        end = buffer.find(b"\r\n\r\n", self._searched)
+        if end < 0:
+            # What was searched once is not searched again, however slowly the head arrives.
+            self._searched = max(0, len(buffer) - 3)
+            return None
+        self._partial = False
+        self._empty_lines = self._searched = 0
+        self._section = None
+        line_end = buffer.find(b"\r\n", 0, end + 2)
+        name, target, minor = parse_request_line(buffer[:line_end])
+        return self._take_head(client_address, name, target, minor, line_end, end)
 
     def _skip_empty_lines(self) -> bytes:
         # RFC 9112 §2.2: some clients send an extra CRLF after a body.
@@ -205,23 +233,22 @@ class HTTP1:
             )
         self._section.look(buffer)
 
-    def _read_head(self, client_address: tuple[str, int], buffer: bytes, end: int) -> Request:
-        line_end = buffer.find(b"\r\n", 0, end + 2)
-        match = grammar.REQUEST_LINE.fullmatch(buffer, 0, line_end)
-        if match is not None and line_end <= self._limits.request_line:
-            name, raw_target, minor = match.groups()
-        else:
-            self._look_at_head(buffer)
-            name, raw_target, minor = parse_request_line(buffer[:line_end])
-        block = buffer[line_end:end]
-        if block == self._block and minor == self._minor:
-            framing = self._framing
-        else:
-            framing = self._read_fields(buffer, block, minor)
-
+    def _take_head(
+        self,
+        client_address: tuple[str, int],
+        name: bytes,
+        raw_target: bytes,
+        minor: bytes,
+        start: int,
+        end: int,
+    ) -> Request:
+        """Take a head out of the buffer, whose fields are between `start` and `end`."""
+        buffer = self._buffer
+        block = buffer[start:end]
+        if block != self._block or minor != self._minor:
+            self._read_fields(block, minor)
+        framing = self._framing
         host = framing.host
-        self.keep_alive = framing.keep_alive
-        self._tunnel = False
         if raw_target[:1] == b"/" and name != b"CONNECT":
             target = raw_target.decode("ascii")
         else:
@@ -234,22 +261,16 @@ class HTTP1:
                 self._tunnel = True
         method = _METHODS.get(name) or name.decode("ascii")
         self.head_only = method == "HEAD"
-        self.version = version = 11 if minor == b"1" else 10
-
         self._buffer = buffer[end + 4 :]
-        self._empty_lines = self._searched = 0
-        self._section = self.trailers = None
+        self.trailers = None
         self._answering = AWAITED
         if framing.length == 0:
             self._reading = DONE
-            self.expects_continue = False
         else:
             self._expect_body(framing)
-        return Request.received(
-            client_address, method, target, block, version, host.decode("ascii") if host else ""
-        )
+        return Request.received(client_address, method, target, block, self.version, host)
 
-    def _read_fields(self, buffer: bytes, block: bytes, minor: bytes) -> Framing:
+    def _read_fields(self, block: bytes, minor: bytes) -> None:
         # One match tells that all fields are valid. If they are not, looking at the lines in their
         # order finds the same fault that it finds when they arrive bit by bit.
         limits = self._limits
@@ -258,11 +279,14 @@ class HTTP1:
             or block.count(b"\n") > limits.header_fields
             or grammar.FIELD_BLOCK.fullmatch(block) is None
         ):
-            self._look_at_head(buffer)
+            self._look_at_head(self._buffer)
         self._framing = framing = read_framing(block, minor)
+        # As long as the fields stay the same these do, as a connection that is not to be kept gets
+        # no further request.
+        self.keep_alive = framing.keep_alive
+        self.version = 11 if minor == b"1" else 10
         self._block = block if len(block) <= _REMEMBERED_BYTES else _NO_BLOCK
         self._minor = minor
-        return framing
 
     def _expect_body(self, framing: Framing) -> None:
         self.expects_continue = framing.expects_continue and not self._buffer
@@ -447,18 +471,24 @@ class HTTP1:
         """
         if self._answering is not AWAITED:
             raise RuntimeError("a response was started that no request awaits")
-        lines = response.header_lines()
-        if self._reading is not DONE or response.wants_close:
+        lines, wants_close, has_date = response.section()
+        if wants_close or self._reading is not DONE:
             self.keep_alive = False
+        if has_date:
+            date = b""
+        status_code = response.status_code
         body = response.body
-        if body and response.status_code == 200 and not self.head_only and not self._tunnel:
+        if body and status_code == 200 and not self.head_only and not self._tunnel:
             # The second rule of `_frame`, without the call: 0.2 µs.
             self.payload = LENGTH
             self._sends_left = length = len(body)
+            if self.keep_alive and self.version == 11:
+                self._answering = STARTED
+                return _OK + date + lines + b"Content-Length: %d\r\n\r\n" % length
             framing = b"Content-Length: %d\r\n" % length
         else:
             framing = self._frame(response)
-        if response.status_code in _UPGRADES:
+        if status_code in _UPGRADES:
             # RFC 9110 §7.8: who sends Upgrade lists it in Connection.
             framing += b"Connection: upgrade%b\r\n\r\n" % (b"" if self.keep_alive else b", close")
         elif not self.keep_alive:
@@ -467,10 +497,8 @@ class HTTP1:
             framing += b"Connection: keep-alive\r\n\r\n"
         else:
             framing += b"\r\n"
-        status = _STATUS_LINES.get(response.status_code) or _status_line(response.status_code)
+        status = _STATUS_LINES.get(status_code) or _status_line(status_code)
         self._answering = STARTED
-        if response.has_date:
-            return status + lines + framing
         return status + date + lines + framing
 
     def _frame(self, response: Response) -> bytes:
