@@ -39,11 +39,11 @@ COMPRESSIBLE_TYPES = frozenset(
 # server and browser holds back compressed streams more often than others.
 _EVENT_STREAM = "text/event-stream"
 
-_encode: Callable[[object], str] | None = None
+_encode: Callable[[object, int], Iterable[str]] | None = None
 
 
-def _make_encode() -> Callable[[object], str]:
-    """Return what writes a value as compact JSON.
+def _make_encode() -> Callable[[object, int], Iterable[str]]:
+    """Return what writes a value as compact JSON, in pieces.
 
     JSONEncoder.encode makes an encoder in C for every value; here one is made for all, which halves
     the time of small values. It takes no notes of what it is inside of, as threads could not share
@@ -54,18 +54,11 @@ def _make_encode() -> Callable[[object], str]:
     options = encoder.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     make = getattr(encoder, "c_make_encoder", None)
     if make is None:  # pragma: no cover - PyPy
-        return options.encode
+        return lambda value, _: options.iterencode(value)
     # The arguments are those of JSONEncoder.iterencode.
-    pieces = make(
+    encode: Callable[[object, int], Iterable[str]] = make(
         None, options.default, encoder.encode_basestring, None, ":", ",", False, False, False
     )
-
-    def encode(value: object) -> str:
-        try:
-            return "".join(pieces(value, 0))
-        except RecursionError as error:
-            raise ValueError("the value contains itself, or is nested too deeply") from error
-
     return encode
 
 
@@ -77,9 +70,13 @@ def json_bytes(value: object) -> bytes:
     global _encode  # noqa: PLW0603 - made once, when JSON is first needed
     if _encode is None:
         _encode = _make_encode()
+    try:
+        text = "".join(_encode(value, 0))
+    except RecursionError as error:
+        raise ValueError("the value contains itself, or is nested too deeply") from error
     # A lone surrogate has no UTF-8. It can only stand inside a string, where the escape that
     # `backslashreplace` writes is exactly JSON's own.
-    return _encode(value).encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def compressible(content_type: str, types: frozenset[str] = COMPRESSIBLE_TYPES) -> bool:

@@ -474,7 +474,7 @@ def _refuse_constant(name: str) -> None:
 
 
 _decode_json: Callable[[str], object] | None = None
-# So many bytes cannot be nested too deeply.
+# Brackets that cannot be nested too deeply.
 _SHALLOW = 256
 
 
@@ -488,7 +488,7 @@ def _parsed_json(request: Request) -> object:
     content = request.body()
     if not content:
         raise BadRequest("the body is empty where JSON is expected")
-    if len(content) > _SHALLOW:
+    if len(content) > _SHALLOW and content.count(b"[") + content.count(b"{") > _SHALLOW:
         from .nesting import json_is_too_deep
 
         if json_is_too_deep(content):

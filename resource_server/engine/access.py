@@ -13,14 +13,11 @@ if TYPE_CHECKING:
     from ..response import Response
 
 _access = logging.getLogger("resource_server.access")
+#: whether anybody wants lines of a level, which are all of INFO
+is_logged = _access.isEnabledFor
 
 # What a terminal or a log viewer could take for a command, or for the end of the line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\"\\]")
-
-
-def log_access_enabled() -> bool:
-    """Whether anybody wants access lines."""
-    return _access.isEnabledFor(logging.INFO)
 
 
 def log_access(

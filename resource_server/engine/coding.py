@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from ..request import Request
-    from .exchange import Endpoint
+    from .endpoint import Endpoint
 
 #: Bytes made at once.
 PIECE = 65536

@@ -41,7 +41,9 @@ from ..errors import (
 from ..response import error_response
 from .body import CollectedBody
 from .coding import open_body, refused_coding
-from .exchange import Refusal, close_response, learn
+from ..protocol.http1 import DONE
+from .endpoint import Refusal, learn
+from .exchange import close_response
 from .feed import Feeding
 from .tls import TLSSocket
 from .wire import RECEIVE_SIZE
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
     from ..request import Request
     from ..response import Response
-    from .exchange import Endpoint
+    from .endpoint import Endpoint
     from .feed import Feed
     from .loop import Loop
 
@@ -138,7 +140,18 @@ class Connection(Feeding):
         """
         state = self.state
         if state is READING:
-            return self._receive()
+            try:
+                data = self.sock.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                return self._blocked()
+            except OSError:
+                data = b""
+            if not data:
+                # Nothing was under way, or a head that will never be complete.
+                self.close()
+                return True
+            self.http.receive(data)
+            return self._serve()
         if state is WORKING:
             if mask:
                 # Its owner will look by itself; until then it would report the same again and
@@ -193,23 +206,8 @@ class Connection(Feeding):
             self.deadline = self.loop.now + self.limits.head
             self._watch(_READ)
             # OpenSSL may hold a request already, which makes no socket readable.
-            return self._receive()
+            return self.on_event(_READ)
         return True
-
-    def _receive(self) -> bool:
-        try:
-            data = self.sock.recv(RECEIVE_SIZE)
-        except BlockingIOError:
-            return self._blocked()
-        except OSError:
-            self.close()
-            return True
-        if not data:
-            # Nothing was under way, or a head that will never be complete.
-            self.close()
-            return True
-        self.http.receive(data)
-        return self._serve()
 
     def _blocked(self) -> bool:
         # There was nothing after all; or TLS has to write before it can read.
@@ -230,14 +228,16 @@ class Connection(Feeding):
                 self.deadline = self.loop.now + self.limits.head
             return True
         self._partial = False
-        if self.loop.tls is not None:
+        loop = self.loop
+        if loop.tls is not None:
             request.scheme = "https"
         request.server_address = self.server_address
-        endpoint = self.loop.resolve(request)
-        if endpoint.error is not None and endpoint.error.status_code in _UNTRUSTED:
+        endpoint = loop.resolve(request)
+        error = endpoint.error
+        if error is not None and error.status_code in _UNTRUSTED:
             http.refuse()
             return self._run(request, endpoint)
-        if http.body_complete:
+        if http.reading is DONE:
             return self._run(request, endpoint)
         return self._begin_body(request, endpoint)
 
@@ -363,7 +363,7 @@ class Connection(Feeding):
         loop = self.loop
         request.exchange = self
         blocking = endpoint.blocking
-        if not loop.inline or endpoint.stream or (endpoint.slow if blocking is None else blocking):
+        if (endpoint.slow if blocking is None else blocking) or endpoint.stream or not loop.inline:
             return self._hand_over(request, endpoint, self.work)
         self.state = WORKING
         # Foreign code: if it takes long, the standby takes the lead up.
@@ -374,7 +374,9 @@ class Connection(Feeding):
         if not leads:
             self.finish(request, endpoint, response, started)
             return False
-        if response.iterator is not None or response.source is not None:
+        if response.body is None and (
+            response.iterator is not None or response.source is not None
+        ):
             # Foreign code again, and maybe for hours.
             return self._hand_over(
                 request,
@@ -382,7 +384,8 @@ class Connection(Feeding):
                 lambda: self.finish(request, endpoint, response, started),
                 response,
             )
-        self._deliver(request, endpoint, response, started)
+        if self._deliver(request, endpoint, response, started):
+            return self._go_on()
         if self._file is not None and self._output is None and not self.broken:
             return self._pump()
         return self._settle()
@@ -408,7 +411,6 @@ class Connection(Feeding):
 
     def _settle(self) -> bool:
         """Decide what comes next, with the response on its way and the connection the loop's."""
-        http = self.http
         if self.broken:
             self.drop()
             return True
@@ -427,19 +429,25 @@ class Connection(Feeding):
             # The worker was only asked whether the body is wanted.
             assert self._endpoint is not None
             return self._collect(self._request, self._endpoint)
-        if http.keep_alive:
-            self.deadline = self.loop.now + self.limits.keep_alive
-            self._watch(_READ)
-            if http.buffered:
-                # Pipelined; the others get their turn first.
-                self._resume()
-                return True
-            self.state = READING
-            if self.loop.stopping:
-                # The wish came behind the head of the response: this is idle like others then.
-                self.stop()
+        return self._go_on()
+
+    def _go_on(self) -> bool:
+        """Wait for the next request, or close, as a response is complete."""
+        http, loop = self.http, self.loop
+        if not http.keep_alive:
+            self._begin_closing()
             return True
-        self._begin_closing()
+        self.deadline = loop.now + self.limits.keep_alive
+        if self._interest != _READ:
+            self._watch(_READ)
+        if http.buffered:
+            # Pipelined; the others get their turn first.
+            self._resume()
+            return True
+        self.state = READING
+        if loop.stopping:
+            # The wish came behind the head of the response: this is idle like others then.
+            self.stop()
         return True
 
     def _resume(self) -> None:

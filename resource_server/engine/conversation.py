@@ -31,7 +31,7 @@ from time import perf_counter
 
 from ..protocol.frames import Violation
 from ..websockets import WebSocketOpCode, WebSocketRequest, WebSocketSession
-from .exchange import learn
+from .endpoint import learn
 from .outlet import INTERNAL_ERROR, Outlet
 from .wire import LONGEST_WAIT
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..protocol.limits import Limits
     from ..request import Request
-    from .exchange import Endpoint
+    from .endpoint import Endpoint
 
 log = logging.getLogger("resource_server")
 

@@ -7,137 +7,48 @@ touches the socket and the protocol.
 
 from __future__ import annotations
 
-import logging
 import socket
+from logging import INFO, getLogger
 from time import perf_counter
 
 from ..errors import Disconnected, ExpectationFailed, HTTPError, InternalServerError
-from ..protocol.http1 import HTTP1
+from ..protocol.http1 import HTTP1, NO_PAYLOAD
 from ..protocol.states import Payload
 from ..response import Response, error_response, instance_of
-from .access import log_access, log_access_enabled
+from .access import is_logged, log_access
 from .body import CollectedBody, LiveBody
 from .coding import open_body
 from .defects import log_exception
 from .filecontent import FileContent
+from .endpoint import Refusal, learn
 from .wire import Wire
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import IO, Protocol
+    from typing import IO
 
     from ..request import Closable, Request
     from ..websockets import Route
+    from .endpoint import Endpoint
     from .feed import Feed
-    from .loop import Loop, Timed
+    from .loop import Loop
     from .tls import TLSSocket
     from .websocket import WebSocketConnection
 
-    class Follower(Protocol):
-        """What follows bodies as they arrive."""
-
-        def begin(self, request: Request, /) -> None:
-            """Learn of a body that is about to come; by the leader, so it returns at once."""
-
-    class Endpoint(Protocol):
-        """What answers a request, and what the engine must know beforehand."""
-
-        max_content_length: int
-        stream: bool
-        #: whether content codings of the body are undone; False refuses them, None leaves them
-        decode: bool | None
-        blocking: bool | None
-        expect: Callable[[Request], object] | None
-        #: an error that this endpoint merely tells: no body is read for it
-        error: HTTPError | None
-        #: seconds that its runs take (an average that the engine keeps; a lost update does no harm)
-        mean: float
-        #: whether its runs are handed to a worker for being slow
-        slow: bool
-
-        @property
-        def progress(self) -> Follower | None:
-            """What is told of each body that begins."""
-
-        def __call__(self, request: Request) -> Response:
-            """Answer; never raises."""
-
-        def fail(self, request: Request, error: BaseException) -> Response:
-            """Answer an error that was found before the handler ran; never raises."""
-
-
-log = logging.getLogger("resource_server")
+log = getLogger("resource_server")
 
 #: A response up to this size goes out in one piece with its head; a longer one is not copied for
 #: that.
 JOIN_SIZE = 65536
 #: Bytes of a file that are sent before others get their turn.
 FILE_TURN = 1048576
-#: Seconds of handler time, on average, beyond which a route is handed to a worker before it runs …
-HAND_OVER = 0.002
-#: … and below which it comes back. Between the two it stays where it is.
-TAKE_BACK = 0.0005
 #: Seconds that a piece of a stream takes to come if the stream waits for something: it is worth a
 #: look whether the client is still there.
 SLOW_PIECE = 0.01
-#: How much the newest run counts in a route's average.
-_WEIGHT = 0.125
 # The head waits for the file that follows, for it to share a packet (Linux).
 _MORE = getattr(socket, "MSG_MORE", 0)
 #: In place of what an endpoint failed to give; made beforehand, as there may be no memory then.
 _FAILED = error_response(InternalServerError(), "text/plain")
-
-
-class Refusal:
-    """An endpoint that answers an error in the place, and in the manner, of another one.
-
-    It takes its time as that one does: they share middlewares and error handlers.
-    """
-
-    __slots__ = (
-        "_endpoint",
-        "_error",
-        "blocking",
-        "decode",
-        "error",
-        "expect",
-        "max_content_length",
-        "mean",
-        "progress",
-        "stream",
-    )
-
-    def __init__(self, endpoint: Endpoint, error: BaseException) -> None:
-        self._endpoint = endpoint
-        self._error = error
-        self.error = error if isinstance(error, HTTPError) else None
-        self.max_content_length = 0
-        self.stream = False
-        self.decode: bool | None = None
-        self.progress: Follower | None = None
-        self.blocking = endpoint.blocking
-        self.expect: Callable[[Request], object] | None = None
-        # Of its own: that an error is told quickly says nothing of the handler.
-        self.mean = endpoint.mean
-
-    @property
-    def slow(self) -> bool:
-        """Whether the endpoint is."""
-        return self._endpoint.slow
-
-    @slow.setter
-    def slow(self, slow: bool) -> None:
-        if slow:
-            self._endpoint.slow = True
-
-    def __call__(self, request: Request) -> Response:
-        """Answer."""
-        return self._endpoint.fail(request, self._error)
-
-    def fail(self, request: Request, error: BaseException) -> Response:
-        """Answer another error."""
-        return self._endpoint.fail(request, error)
 
 
 class Exchange(Wire):
@@ -279,14 +190,61 @@ class Exchange(Wire):
         endpoint: Endpoint | None,
         response: Response,
         started: float,
-    ) -> None:
+    ) -> bool:
         """Send the response as far as the socket takes it; the rest is left to the loop.
 
         Streamed content (of a worker) is sent to its end. Failing, the connection is marked broken.
+
+        :returns: True if the response is known to have been sent whole.
+        """
+        http, loop = self.http, self.loop
+        if loop.stopping:
+            http.keep_alive = False
+        whole = False
+        if response.body is None or self._websocket is not None or response.status_code < 200:
+            response, sent = self._send_other(request, endpoint, response)
+        else:
+            # Nearly all are such, and need no look at what else they might be: 1 µs.
+            try:
+                head = http.start(response, loop.date_line())
+            except Exception:  # noqa: BLE001 - the application's response may be anything
+                head, response = self._start_failed(response)
+            http.finish()
+            body = b"" if http.payload is NO_PAYLOAD else response.body
+            assert body is not None
+            sent = len(body)
+            try:
+                if sent > JOIN_SIZE:
+                    self._send_some(head, body)
+                else:
+                    data = head + body
+                    # Against `abandon`, which may close the socket under a handler that is late.
+                    with self._io:
+                        taken = self.sock.send(data)
+                    if taken == len(data):
+                        whole = True
+                    else:
+                        self._output = memoryview(data)[taken:]
+            except BlockingIOError:
+                self._output = memoryview(data)
+            except OSError as error:
+                self._lose(error)
+        if self._kept or self.body is not None:
+            self._let_go()
+        if request is not None:
+            request.exchange = None
+        if is_logged(INFO):
+            log_access(self.client_address, request, response, sent, perf_counter() - started)
+        return whole
+
+    def _send_other(
+        self, request: Request | None, endpoint: Endpoint | None, response: Response
+    ) -> tuple[Response, int]:
+        """Send one that is a stream or a file, or that a WebSocket has to do with.
+
+        :returns: what has been sent, and the bytes of its content as far as they are known.
         """
         http = self.http
-        if self.loop.stopping:
-            http.keep_alive = False
         sent = 0
         if response.socket is not self._websocket or response.status_code != 101:
             self._end_websocket()
@@ -325,13 +283,13 @@ class Exchange(Wire):
                 sent = self._stream(head, first, response)
         except OSError as error:
             # Disconnected is one of them.
-            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
-            self.broken = True
-        self._let_go()
-        if request is not None:
-            request.exchange = None
-        if log_access_enabled():
-            log_access(self.client_address, request, response, sent, perf_counter() - started)
+            self._lose(error)
+        return response, sent
+
+    def _lose(self, error: OSError) -> None:
+        """The client has left, and its connection will be closed."""
+        log.debug("A response to %s was not finished: %s", self.client_address[0], error)
+        self.broken = True
 
     def _start(self, response: Response) -> tuple[bytes, Response]:
         """The response's head; if it cannot be written down, that of a 500 in its place."""
@@ -341,10 +299,14 @@ class Exchange(Wire):
             if response.body is None and self._feed is None:
                 _check_source(response)
             return self.http.start(response, self.loop.date_line()), response
-        except Exception:  # noqa: BLE001 - the application's response may be anything
-            log_exception("A response could not be sent.")
-            close_response(response)
-            return self.http.start(_FAILED, self.loop.date_line()), _FAILED
+        except Exception:  # noqa: BLE001 - as in _deliver
+            return self._start_failed(response)
+
+    def _start_failed(self, response: Response) -> tuple[bytes, Response]:
+        """Start a 500 in the place of a response that could not be written down."""
+        log_exception("A response could not be sent.")
+        close_response(response)
+        return self.http.start(_FAILED, self.loop.date_line()), _FAILED
 
     def _send_some(self, head: bytes, body: bytes) -> None:
         """Send without blocking; keep what the socket does not take."""
@@ -390,8 +352,7 @@ class Exchange(Wire):
                 content.close()
                 self.http.finish()
         except OSError as error:
-            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
-            self.broken = True
+            self._lose(error)
         except BaseException:  # noqa: BLE001 - the application's object may raise anything
             log_exception("The file of a response could not be read.")
             self.broken = True
@@ -588,12 +549,3 @@ def close_response(response: Response) -> None:
         response.close()
     except BaseException:  # noqa: BLE001 - one request never ends the server
         log_exception("A response could not be closed.")
-
-
-def learn(endpoint: Timed, elapsed: float) -> None:
-    """Count a run in the route's average, and decide by it who makes the next."""
-    mean = endpoint.mean = endpoint.mean + (elapsed - endpoint.mean) * _WEIGHT
-    if endpoint.slow:
-        endpoint.slow = mean > TAKE_BACK
-    elif mean > HAND_OVER:
-        endpoint.slow = True

@@ -35,6 +35,7 @@ import selectors
 import socket
 import threading
 import time
+from functools import partial
 from time import perf_counter
 from time import time as clock
 
@@ -42,6 +43,7 @@ from ..headers import format_date
 from .connection import Connection
 from .defects import log_exception
 from .door import Arrival, Door, Stop
+from .selector import open_selector
 from .storage import Storage
 from .tls import TLSSocket
 from .wire import LONGEST_WAIT
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from ..protocol.limits import Limits
     from ..request import Request
     from .crew import Crew
-    from .exchange import Endpoint
+    from .endpoint import Endpoint, Timed
     from .listener import Listener
 
     class Source(Protocol):
@@ -82,12 +84,6 @@ if TYPE_CHECKING:
 
         def drop(self) -> None:
             """End now, after a defect in `on_event`."""
-
-    class Timed(Protocol):
-        """Code that is run: see `Endpoint`."""
-
-        mean: float
-        slow: bool
 
 
 log = logging.getLogger("resource_server")
@@ -155,6 +151,8 @@ class Loop:
         self.on_end: Callable[[], object] = bool
         self.lead_lock = threading.Lock()
         self.lead_lock.acquire()
+        #: Take the lead up again, after `lay_down`; False if somebody else has it.
+        self.take_up = partial(self.lead_lock.acquire, False)
         #: the endpoint that runs while the lead lies there, and since when (``time.perf_counter``)
         self.running: Timed | None = None
         self.started = 0.0
@@ -188,8 +186,8 @@ class Loop:
         self._open()
 
     def _open(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        if isinstance(self._selector, selectors.SelectSelector):
+        self._selector = open_selector()
+        if self._selector.is_limited:
             if os.name == "nt":
                 most = SELECT_SIZE // 2 - 2 * MAX_REFUSALS
                 self._max_connections = min(self._max_connections, most)
@@ -309,10 +307,6 @@ class Loop:
             self.wake_standby()
         return started
 
-    def take_up(self) -> bool:
-        """Take the lead up again; False if somebody else has it."""
-        return self.lead_lock.acquire(False)
-
     def lead(self) -> None:
         """A job of the crew, holding ``lead_lock``: serve until the lead is lost, or the end."""
         ready = self._ready
@@ -360,8 +354,7 @@ class Loop:
         if now >= self._next_sweep:
             self._sweep()
         ready = self._ready
-        for key, mask in events:
-            ready.append((key.data, mask))
+        ready.extend(events)
         if self._resumed:
             ready.extend([(source, 0) for source in self._resumed])
             self._resumed.clear()
@@ -426,18 +419,16 @@ class Loop:
 
     def _attend(self) -> None:
         """Accept again, as far as the system lets the selector watch."""
-        watched = self._selector.get_map()
         for listener in self._listeners:
             try:
-                if listener.sock not in watched:
+                if listener.sock not in self._selector:
                     self._selector.register(listener.sock, _READ, listener)
             except (OSError, ValueError) as error:
                 self.pause_accepting(error)
 
     def _ignore_listeners(self) -> None:
-        watched = self._selector.get_map()
         for listener in self._listeners:
-            if listener.sock in watched:
+            if listener.sock in self._selector:
                 self._selector.unregister(listener.sock)
 
     def admit(self, sock: socket.socket, peer: tuple[str, int], listener: Listener) -> None:

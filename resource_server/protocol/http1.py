@@ -42,6 +42,7 @@ _REMEMBERED_BYTES = 2048
 _NO_BLOCK = b"\n"
 _NO_FRAMING = Framing("", 0, keep_alive=False)
 _match_request_line = grammar.REQUEST_LINE.match
+_SLASH = 0x2F
 
 
 class HTTP1:
@@ -66,7 +67,6 @@ class HTTP1:
         "_limits",
         "_minor",
         "_partial",
-        "_reading",
         "_searched",
         "_section",
         "_secure",
@@ -77,6 +77,7 @@ class HTTP1:
         "keep_alive",
         "paused",
         "payload",
+        "reading",
         "trailers",
         "version",
     )
@@ -84,7 +85,8 @@ class HTTP1:
     def __init__(self, limits: Limits, *, secure: bool = False) -> None:
         self._limits = limits
         self._secure = secure
-        self._reading = HEAD
+        #: where the request side stands; written here alone
+        self.reading = HEAD
         self._answering = NOTHING
         self._buffer = b""
         # Whether something before or of the next head has been looked at already, and how far that
@@ -120,11 +122,6 @@ class HTTP1:
     # -- the request side ------------------------------------------------------------------
 
     @property
-    def reading(self) -> Reading:
-        """Where the request side stands."""
-        return self._reading
-
-    @property
     def answering(self) -> Answering:
         """Where the response side stands."""
         return self._answering
@@ -137,7 +134,7 @@ class HTTP1:
     @property
     def body_complete(self) -> bool:
         """Whether the request has been received to its last byte."""
-        return self._reading is DONE
+        return self.reading is DONE
 
     @property
     def content_length(self) -> int | None:
@@ -153,13 +150,13 @@ class HTTP1:
         """Take what the client sent. Once the connection is closed it is thrown away."""
         if self._buffer:
             self._buffer += data
-        elif self._reading is not CLOSED:
+        elif self.reading is not CLOSED:
             self._buffer = data
 
     def take_buffer(self) -> bytes:
         """Hand over what was received beyond the request, to another protocol (RFC 9110 §7.8)."""
         data, self._buffer = self._buffer, b""
-        self._reading = CLOSED
+        self.reading = CLOSED
         return data
 
     def next_request(self, client_address: tuple[str, int]) -> Request | None:
@@ -168,27 +165,56 @@ class HTTP1:
         :param client_address: host and port, for the request.
         :raises HTTPError: when the head, complete or not, breaks a rule; reading is then CLOSED.
         """
-        if self._reading is not HEAD or self._answering is not NOTHING:
+        if self.reading is not HEAD or self._answering is not NOTHING:
             return None
         buffer = self._buffer
         try:
             # Nearly all heads come whole, and need no look at their single lines.
             end = -1 if self._partial else buffer.find(b"\r\n\r\n")
-            if end > 0:
-                match = _match_request_line(buffer)
-                if match is not None and match.end() <= self._limits.request_line + 2:
-                    name, target, minor = match.groups()
-                    return self._take_head(
-                        client_address, name, target, minor, match.end() - 2, end
-                    )
-            return self._look_for_head(client_address)
+            match = _match_request_line(buffer) if end > 0 else None
+            if match is not None and (start := match.end(3)) <= self._limits.request_line:
+                name, raw_target, minor = match.groups()
+            else:
+                found = self._look_for_head(buffer)
+                if found is None:
+                    return None
+                name, raw_target, minor, start, end = found
+                buffer = self._buffer
+
+            block = buffer[start:end]
+            if block != self._block or minor != self._minor:
+                self._read_fields(block, minor)
+            framing = self._framing
+            host = framing.host
+            if raw_target[0] == _SLASH and name != b"CONNECT":
+                target = raw_target.decode("ascii")
+            else:
+                target, authority = parse_target(name, raw_target, secure=self._secure)
+                # RFC 9112 §3.2.2: the target's authority takes the place of the Host field.
+                host = authority or host
+                if name == b"CONNECT":
+                    # What follows may be meant for the tunnel: it is never read as a request.
+                    self.keep_alive = False
+                    self._tunnel = True
         except HTTPError:
             self.refuse()
             raise
+        method = _METHODS.get(name) or name.decode("ascii")
+        self.head_only = method == "HEAD"
+        self._buffer = buffer[end + 4 :]
+        self.trailers = None
+        self._answering = AWAITED
+        if framing.length == 0:
+            self.reading = DONE
+        else:
+            self._expect_body(framing)
+        return Request.received(client_address, method, target, block, self.version, host)
 
-    def _look_for_head(self, client_address: tuple[str, int]) -> Request | None:
-        """Look at what has come, line by line: it may be incomplete, or break a rule."""
-        buffer = self._buffer
+    def _look_for_head(self, buffer: bytes) -> tuple[bytes, bytes, bytes, int, int] | None:
+        """Look at what has come, line by line: it may be incomplete, or break a rule.
+
+        :returns: method, target and minor version, and between where the fields are; or None.
+        """
         if not buffer:
             return None
         self._partial = True
@@ -203,9 +229,8 @@ class HTTP1:
         self._partial = False
         self._empty_lines = self._searched = 0
         self._section = None
-        line_end = buffer.find(b"\r\n", 0, end + 2)
-        name, target, minor = parse_request_line(buffer[:line_end])
-        return self._take_head(client_address, name, target, minor, line_end, end)
+        start = buffer.find(b"\r\n", 0, end + 2)
+        return *parse_request_line(buffer[:start]), start, end
 
     def _skip_empty_lines(self) -> bytes:
         # RFC 9112 §2.2: some clients send an extra CRLF after a body.
@@ -233,43 +258,6 @@ class HTTP1:
             )
         self._section.look(buffer)
 
-    def _take_head(
-        self,
-        client_address: tuple[str, int],
-        name: bytes,
-        raw_target: bytes,
-        minor: bytes,
-        start: int,
-        end: int,
-    ) -> Request:
-        """Take a head out of the buffer, whose fields are between `start` and `end`."""
-        buffer = self._buffer
-        block = buffer[start:end]
-        if block != self._block or minor != self._minor:
-            self._read_fields(block, minor)
-        framing = self._framing
-        host = framing.host
-        if raw_target[:1] == b"/" and name != b"CONNECT":
-            target = raw_target.decode("ascii")
-        else:
-            target, authority = parse_target(name, raw_target, secure=self._secure)
-            # RFC 9112 §3.2.2: the target's authority takes the place of the Host field.
-            host = authority or host
-            if name == b"CONNECT":
-                # What follows may be meant for the tunnel: it is never read as a request.
-                self.keep_alive = False
-                self._tunnel = True
-        method = _METHODS.get(name) or name.decode("ascii")
-        self.head_only = method == "HEAD"
-        self._buffer = buffer[end + 4 :]
-        self.trailers = None
-        self._answering = AWAITED
-        if framing.length == 0:
-            self._reading = DONE
-        else:
-            self._expect_body(framing)
-        return Request.received(client_address, method, target, block, self.version, host)
-
     def _read_fields(self, block: bytes, minor: bytes) -> None:
         # One match tells that all fields are valid. If they are not, looking at the lines in their
         # order finds the same fault that it finds when they arrive bit by bit.
@@ -291,10 +279,10 @@ class HTTP1:
     def _expect_body(self, framing: Framing) -> None:
         self.expects_continue = framing.expects_continue and not self._buffer
         if framing.length is None:
-            self._reading = Reading.CHUNK_SIZE
+            self.reading = Reading.CHUNK_SIZE
             self._left = self._chunk_overhead = 0
         else:
-            self._reading = Reading.LENGTH
+            self.reading = Reading.LENGTH
             self._left = framing.length
 
     def read_body(self) -> bytes:
@@ -304,7 +292,7 @@ class HTTP1:
 
         :raises HTTPError: 400 or 431 when the chunked coding breaks a rule (RFC 9112 §7.1).
         """
-        if self._reading is Reading.LENGTH:
+        if self.reading is Reading.LENGTH:
             data = self._buffer
             if not data:
                 return b""
@@ -315,9 +303,9 @@ class HTTP1:
                 data, self._buffer = data[: self._left], data[self._left :]
             self._left -= len(data)
             if not self._left:
-                self._reading = DONE
+                self.reading = DONE
             return data
-        if self._reading in (HEAD, DONE, CLOSED) or not self._buffer:
+        if self.reading in (HEAD, DONE, CLOSED) or not self._buffer:
             return b""
         self.expects_continue = False
         try:
@@ -333,11 +321,11 @@ class HTTP1:
         position = 0
         pieces: list[bytes] = []
         self.paused = False
-        while self._reading is not DONE:
+        while self.reading is not DONE:
             if len(pieces) == CHUNKS_PER_TURN:
                 self.paused = True
                 break
-            if self._reading is Reading.CHUNK_DATA:
+            if self.reading is Reading.CHUNK_DATA:
                 piece = buffer[position : position + self._left]
                 if not piece:
                     break
@@ -345,7 +333,7 @@ class HTTP1:
                 position += len(piece)
                 self._left -= len(piece)
                 if not self._left:
-                    self._reading = Reading.CHUNK_END
+                    self.reading = Reading.CHUNK_END
                 continue
             used = self._read_chunk_line(buffer, position)
             if not used:
@@ -359,15 +347,15 @@ class HTTP1:
 
         :returns: the bytes used, 0 if more are needed.
         """
-        if self._reading is Reading.CHUNK_END:
+        if self.reading is Reading.CHUNK_END:
             end = buffer[position : position + 2]
             if end == b"\r\n":
-                self._reading = Reading.CHUNK_SIZE
+                self.reading = Reading.CHUNK_SIZE
                 return 2
             if b"\r\n".startswith(end):
                 return 0
             raise BadRequest("A chunk is not as long as it says.")
-        if self._reading is Reading.TRAILERS:
+        if self.reading is Reading.TRAILERS:
             return self._read_trailers(buffer[position:])
         return self._read_size_line(buffer[position : position + self._limits.chunk_line + 2])
 
@@ -384,7 +372,7 @@ class HTTP1:
         if match is None or line[newline - 1] != 0x0D:
             raise BadRequest("Malformed chunk size.")
         self._left = int(match[1], 16)
-        self._reading = Reading.CHUNK_DATA if self._left else Reading.TRAILERS
+        self.reading = Reading.CHUNK_DATA if self._left else Reading.TRAILERS
         # Legitimate small chunks need at most their size line; what is beyond is a way to make a
         # server work without sending content.
         self._chunk_overhead = max(0, self._chunk_overhead + newline - 17 - 2 * self._left)
@@ -405,7 +393,7 @@ class HTTP1:
             block = data[: end - 4]
             self.trailers = Headers.parse(b"\r\n" + block if end > 2 else b"")
             self._section = None
-            self._reading = DONE
+            self.reading = DONE
         return end
 
     def refuse(self) -> None:
@@ -415,7 +403,7 @@ class HTTP1:
             self.head_only = self._buffer.startswith(b"HEAD ")
             self._tunnel = False
             self._answering = AWAITED
-        self._reading = CLOSED
+        self.reading = CLOSED
         self._buffer = b""
         self._section = None
         self.keep_alive = False
@@ -472,7 +460,7 @@ class HTTP1:
         if self._answering is not AWAITED:
             raise RuntimeError("a response was started that no request awaits")
         lines, wants_close, has_date = response.section()
-        if wants_close or self._reading is not DONE:
+        if wants_close or self.reading is not DONE:
             self.keep_alive = False
         if has_date:
             date = b""
@@ -589,10 +577,10 @@ class HTTP1:
             raise RuntimeError("a response was finished that was not started")
         self._answering = NOTHING
         if self.keep_alive:
-            self._reading = HEAD
+            self.reading = HEAD
         else:
-            self._complete = self._reading is DONE and not self._buffer
-            self._reading = CLOSED
+            self._complete = self.reading is DONE and not self._buffer
+            self.reading = CLOSED
             self._buffer = b""
 
 

@@ -306,20 +306,20 @@ class Router:
             if endpoint is not None:
                 request.matches = {}
                 return endpoint
-        return self._search(request)
-
-    def _search(self, request: Request) -> Endpoint:
         try:
             table = self._table or self._compiled()
             endpoint, request.matches = table.search(request)
             return endpoint
         except BaseException as error:  # noqa: BLE001 - one request never ends the server
-            # A converter of the application has failed, and not by ValueError.
-            request.matches = {}
-            if isinstance(error, HTTPError):
-                return self._view.scope.refuse(error)
-            log_failure(request, "a converter failed", error)
-            return self._view.scope.refuse(InternalServerError())
+            return self._refuse(request, error)
+
+    def _refuse(self, request: Request, error: BaseException) -> Endpoint:
+        """Answer that a converter of the application has failed, and not by ValueError."""
+        request.matches = {}
+        if isinstance(error, HTTPError):
+            return self._view.scope.refuse(error)
+        log_failure(request, "a converter failed", error)
+        return self._view.scope.refuse(InternalServerError())
 
     def dispatch(self, request: Request) -> Response:
         """Return the response to a request; never raises, needs no server."""

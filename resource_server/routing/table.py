@@ -6,13 +6,14 @@ could match, wildcards included; a method for which a wildcard comes first is le
 answers to HEAD, OPTIONS and to methods that it does not have. GET is left out as well if there may
 be a route for it and one for WebSockets, since the request's fields decide between them.
 
-Other paths walk a tree of components, whose edges are literals and "any"; the routes met on the way
+Other paths are looked up by the components that stand where patterns have literals; the routes found
 are tried in the order of registration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from ..errors import BadRequest
 from .options import WEBSOCKET
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
 # Whose routes answer a method that has none of its own, in this order.
 _SUBSTITUTES: dict[str, tuple[str, ...]] = {"GET": (WEBSOCKET,), "HEAD": ("GET", WEBSOCKET)}
+_NO_GROUPS: dict[tuple[int, ...], _Group] = {}
 
 
 class Entry:
@@ -73,75 +75,72 @@ class _Row:
         self.endpoints: dict[str, Endpoint] = {}
 
 
-class _Node:
-    """What is known of a path after some of its components."""
+class _Group:
+    """Rows whose patterns have literals in the same places, by these literals."""
 
-    __slots__ = ("any", "ending", "literals", "open")
+    __slots__ = ("_rows", "_take")
+
+    def __init__(self, places: tuple[int, ...]) -> None:
+        self._take = itemgetter(*places) if places else _nothing
+        self._rows: dict[object, list[_Row]] = {}
+
+    def add(self, row: _Row, components: Sequence[str]) -> None:
+        """Add a row, whose literals are those of `components`."""
+        self._rows.setdefault(self._take(components), []).append(row)
+
+    def find(self, components: Sequence[str]) -> list[_Row] | None:
+        """Return the rows whose literals a path has."""
+        return self._rows.get(self._take(components))
+
+
+class _Index:
+    """Rows by where their literals stand, and by what these are.
+
+    A look-up costs the same for any number of rows, and more for each arrangement of literals and
+    wildcards among those of the path's length, of which applications have two or three.
+    """
+
+    __slots__ = ("_fixed", "_open")
 
     def __init__(self) -> None:
-        self.literals: dict[str, _Node] = {}
-        self.any: _Node | None = None
-        # Rows whose patterns end here, and rows that may go on in any way.
-        self.ending: list[_Row] = []
-        self.open: list[_Row] = []
+        # Groups by the number of components; of patterns with a variable step, by the number of
+        # those before the first.
+        self._fixed: dict[int, dict[tuple[int, ...], _Group]] = {}
+        self._open: dict[int, dict[tuple[int, ...], _Group]] = {}
 
     def add(self, row: _Row) -> None:
-        node = self
-        for step in row.pattern.steps:
-            if step.variable:
-                node.open.append(row)
-                return
-            if not step.name:
-                node = node.literals.setdefault(step.literal, _Node())
-            else:
-                node.any = node.any or _Node()
-                node = node.any
-        node.ending.append(row)
+        steps = row.pattern.steps
+        size = next((at for at, step in enumerate(steps) if step.variable), len(steps))
+        places = tuple(at for at, step in enumerate(steps[:size]) if not step.name)
+        groups = (self._fixed if size == len(steps) else self._open).setdefault(size, {})
+        if places not in groups:
+            groups[places] = _Group(places)
+        groups[places].add(row, [step.literal for step in steps])
 
-    def candidates(self, components: Sequence[str]) -> list[_Row]:
-        """Return the rows that might match, in order; no more are visited than there are nodes.
+    def candidates(self, components: Sequence[str]) -> Sequence[_Row]:
+        """Return the rows that might match, in order.
 
         Of a row without variable steps, number and literals of the components are right.
         """
-        node = self
-        rows = list(node.open)
-        for index, component in enumerate(components):
-            literal, any_component = node.literals.get(component), node.any
-            if literal is not None and any_component is not None:
-                rows += node._of_branches(components[index:])
-                break
-            # Most paths have one branch to follow: half the time of what follows several.
-            following = literal or any_component
-            if following is None:
-                break
-            node = following
-            rows += node.open
-        else:
-            rows += node.ending
-        if len(rows) > 1:
-            rows.sort(key=_order)
-        return rows
+        rows: list[_Row] | None = None
+        size = len(components)
+        for group in self._fixed.get(size, _NO_GROUPS).values():
+            found = group.find(components)
+            if found is not None:
+                rows = found if rows is None else rows + found
+        for least, groups in self._open.items():
+            if least <= size:
+                for group in groups.values():
+                    found = group.find(components)
+                    if found is not None:
+                        rows = found if rows is None else rows + found
+        if rows is None:
+            return ()
+        return rows if len(rows) == 1 else sorted(rows, key=_order)
 
-    def _of_branches(self, components: Sequence[str]) -> list[_Row]:
-        """Return the rows behind this node that might match the rest of a path, in any order."""
-        nodes = [self]
-        rows: list[_Row] = []
-        for component in components:
-            following = []
-            for node in nodes:
-                literal = node.literals.get(component)
-                if literal is not None:
-                    following.append(literal)
-                    rows += literal.open
-                if node.any is not None:
-                    following.append(node.any)
-                    rows += node.any.open
-            nodes = following
-            if not nodes:
-                break
-        for node in nodes:
-            rows += node.ending
-        return rows
+
+def _nothing(_: Sequence[str]) -> object:
+    return None
 
 
 def _order(row: _Row) -> int:
@@ -198,8 +197,8 @@ class Table:
         self, root: Scope, entries: Sequence[Entry], mounts: Iterable[tuple[Pattern, Scope]]
     ) -> None:
         self._root = root
-        self._paths = _Node()
-        self._mounts = _Node()
+        self._paths = _Index()
+        self._mounts = _Index()
         #: The first pattern of each name.
         self.names: dict[str, Pattern] = {}
         for entry in entries:
