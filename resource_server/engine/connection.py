@@ -233,8 +233,8 @@ class Connection(Feeding):
             request.scheme = "https"
         request.server_address = self.server_address
         endpoint = loop.resolve(request)
-        error = endpoint.error
-        if error is not None and error.status_code in _UNTRUSTED:
+        refusal = endpoint.error
+        if refusal is not None and refusal.status_code in _UNTRUSTED:
             http.refuse()
             return self._run(request, endpoint)
         if http.reading is DONE:
@@ -374,9 +374,7 @@ class Connection(Feeding):
         if not leads:
             self.finish(request, endpoint, response, started)
             return False
-        if response.body is None and (
-            response.iterator is not None or response.source is not None
-        ):
+        if response.body is None and (response.iterator is not None or response.source is not None):
             # Foreign code again, and maybe for hours.
             return self._hand_over(
                 request,

@@ -29,6 +29,12 @@ SMALL_FILE = 64 * 1024
 ATTEMPTS = 3
 
 
+# If-Range means nothing without Range (RFC 9110 §13.1.5).
+_CONDITIONS = frozenset(
+    ["if-none-match", "if-modified-since", "range", "if-match", "if-unmodified-since"]
+)
+
+
 class FileResponse(Response):
     """The content of a regular file, opened when the response is made.
 
@@ -295,15 +301,7 @@ def cache_policy(cache: str | int | None) -> tuple[str, ...]:
 
 
 def _is_conditional(fields: Headers) -> bool:
-    # Of what nearly every request passes; a loop would take 1 µs more. If-Range means nothing
-    # without Range (RFC 9110 §13.1.5).
-    return (
-        "if-none-match" in fields
-        or "if-modified-since" in fields
-        or "range" in fields
-        or "if-match" in fields
-        or "if-unmodified-since" in fields
-    )
+    return not _CONDITIONS.isdisjoint(fields.names())
 
 
 def _length_of(parts: list[Part]) -> int:

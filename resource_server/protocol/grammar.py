@@ -38,10 +38,10 @@ PARTIAL_LINE = re.compile(rb"[\t -~\x80-\xff]*+(?:\r\n?)?")
 
 # Every field that framing and routing need, found in one pass over a validated block. Looking at
 # the first letter, and at common beginnings once, halves the time of that.
-FRAMING_FIELDS = re.compile(
-    rb"\r\n((?=[CEHTceht])(?i:host|con(?:nection|tent-(?:length|encoding))|transfer-encoding|expect))"
-    rb":([^\r]*+)"
-)
+_OF_FRAMING = rb"(?i:host|con(?:nection|tent-(?:length|encoding))|transfer-encoding|expect)"
+FRAMING_FIELDS = re.compile(rb"\r\n((?=[CEHTceht])" + _OF_FRAMING + rb"):([^\r]*+)")
+# A line of any other field.
+OTHER_FIELD_LINE = re.compile(rb"(?!" + _OF_FRAMING + rb":)" + FIELD_LINE.pattern)
 
 # RFC 9110 §7.2 and RFC 3986 §3.2.2, §3.2.3; no userinfo.
 HOST = re.compile(

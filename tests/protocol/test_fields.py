@@ -193,6 +193,49 @@ class TestRememberedFields:
         data = head(long, host="b") + head(long, host="b") + head(long, host="c") + head()
         assert [each.host for each in feed([data]).requests] == ["b", "b", "c", "a.example"]
 
+    #: What follows a head with the fields Host, Accept, Connection and X-A.
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ["Accept: b", "Connection: keep-alive", "X-A: 1"],
+            ["Accept: a", "Connection: keep-alive"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1", "X-B: 2"],
+            ["X-A: 1", "Connection: keep-alive", "Accept: a"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1", "X-A: 1"],
+            ["Accept: a", "Connection: close", "X-A: 1"],
+            ["Accept: a", "X-A: 1"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1", "Host: a.example"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1", "hOST: a.example"],
+            ["Accept: a", "Connection: keep-alive", "Host: b"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1", "Content-Length: 2"],
+            ["Accept: a", "Connection: keep-alive", "Transfer-Encoding: chunked"],
+            ["Accept: a", "Connection: keep-alive", "Transfer-encoding: x", "X-A: 1"],
+            ["Accept: a", "Connection: keep-alive", "Expect: 1", "X-A: 1"],
+            ["Accept: a", "Connection: keep-alive", "Hosts: 1", "X-A: 1"],
+            ["Accept: a", "Connection: keep-alive", " X-A: 1"],
+            ["Accept: a", "Connection: keep-alive", "X-A : 1"],
+            ["Accept: a", "Connection: keep-alive", "X-A: \x001"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1\n"],
+            ["Accept: a", "Connection: keep-alive", "X-A: 1\rHost: b"],
+            ["Accept: a", "Connection: keep-alive", "X-A"],
+            [f"{name}: 1" for name in "abcdefghi"],
+        ],
+        ids=lambda lines: "|".join(lines),
+    )
+    def test_what_differs_is_read_as_if_it_came_first(self, lines: list[str]) -> None:
+        first = head("Accept: a", "Connection: keep-alive", "X-A: 1", line="POST / HTTP/1.1")
+        second = head(*lines, line="POST / HTTP/1.1") + b"0\r\n\r\n"
+        alone = feed([second])
+        outcome = outcome_of(first + second)
+        assert outcome.requests[1:] == alone.requests
+        assert outcome.error == alone.error
+
+    def test_more_fields_than_are_allowed_behind_known_ones(self) -> None:
+        limits = Limits(header_fields=3)
+        known = head("A: 1", "B: 2")
+        assert outcome_of(known + head("A: 1", "B: 3"), limits).error is None
+        assert outcome_of(known + head("A: 1", "B: 2", "C: 3"), limits).error == 431
+
     def test_a_request_line_does_not_pass_for_being_followed_by_known_fields(self) -> None:
         for line, status in [("GET /\x7f HTTP/1.1", 400), ("GET / HTTP/2.0", 505), ("G", 400)]:
             assert refusal(head() + head(line=line)) == status
