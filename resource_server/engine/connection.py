@@ -38,10 +38,10 @@ from ..errors import (
     RequestTimeout,
     ServiceUnavailable,
 )
+from ..protocol.http1 import DONE
 from ..response import error_response
 from .body import CollectedBody
 from .coding import open_body, refused_coding
-from ..protocol.http1 import DONE
 from .endpoint import Refusal, learn
 from .exchange import close_response
 from .feed import Feeding

@@ -19,8 +19,8 @@ from .access import is_logged, log_access
 from .body import CollectedBody, LiveBody
 from .coding import open_body
 from .defects import log_exception
-from .filecontent import FileContent
 from .endpoint import Refusal, learn
+from .filecontent import FileContent
 from .wire import Wire
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms

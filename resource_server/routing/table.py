@@ -6,8 +6,8 @@ could match, wildcards included; a method for which a wildcard comes first is le
 answers to HEAD, OPTIONS and to methods that it does not have. GET is left out as well if there may
 be a route for it and one for WebSockets, since the request's fields decide between them.
 
-Other paths are looked up by the components that stand where patterns have literals; the routes found
-are tried in the order of registration.
+Other paths are looked up by the components that stand where patterns have literals; the routes
+found are tried in the order of registration.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ class TestRememberedFields:
             ["Accept: a", "Connection: keep-alive", "X-A"],
             [f"{name}: 1" for name in "abcdefghi"],
         ],
-        ids=lambda lines: "|".join(lines),
+        ids="|".join,
     )
     def test_what_differs_is_read_as_if_it_came_first(self, lines: list[str]) -> None:
         first = head("Accept: a", "Connection: keep-alive", "X-A: 1", line="POST / HTTP/1.1")
