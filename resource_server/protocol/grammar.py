@@ -40,8 +40,6 @@ PARTIAL_LINE = re.compile(rb"[\t -~\x80-\xff]*+(?:\r\n?)?")
 # the first letter, and at common beginnings once, halves the time of that.
 _OF_FRAMING = rb"(?i:host|con(?:nection|tent-(?:length|encoding))|transfer-encoding|expect)"
 FRAMING_FIELDS = re.compile(rb"\r\n((?=[CEHTceht])" + _OF_FRAMING + rb"):([^\r]*+)")
-# A line of any other field.
-OTHER_FIELD_LINE = re.compile(rb"(?!" + _OF_FRAMING + rb":)" + FIELD_LINE.pattern)
 
 # RFC 9110 §7.2 and RFC 3986 §3.2.2, §3.2.3; no userinfo.
 HOST = re.compile(

@@ -217,8 +217,6 @@ class Framing:
 _known_framings: dict[tuple[object, ...], Framing] = {}
 _MAX_KNOWN_FRAMINGS = 128
 _MAX_KNOWN_BLOCK = 2048
-# Lines that differ, old and new ones, beyond which two blocks have little in common.
-_MAX_CHANGED = 8
 
 
 def read_framing(block: bytes, minor: bytes) -> Framing:
@@ -236,23 +234,6 @@ def read_framing(block: bytes, minor: bytes) -> Framing:
                 _known_framings.clear()
             _known_framings[key] = framing
     return framing
-
-
-def says_the_same(block: bytes, valid: bytes) -> bool:
-    """Tell whether a block of fields is valid, and as another that is says the same of framing.
-
-    False if that would take a closer look. Where clients send other fields each time, it is one or
-    two of many: comparing lines takes half the time of looking at them all.
-    """
-    lines = block.split(b"\r\n")
-    unique = set(lines)
-    changed = unique.symmetric_difference(valid.split(b"\r\n"))
-    # A line that is there twice may be a second Host.
-    return (
-        len(unique) == len(lines)
-        and len(changed) <= _MAX_CHANGED
-        and None not in map(grammar.OTHER_FIELD_LINE.fullmatch, changed)
-    )
 
 
 def _read_framing(found: list[tuple[bytes, bytes]], minor: bytes) -> Framing:

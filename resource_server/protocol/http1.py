@@ -10,14 +10,7 @@ from ..errors import REASONS, BadRequest, HTTPError
 from ..headers import Headers
 from ..request import Request
 from . import grammar
-from .head import (
-    Framing,
-    Section,
-    parse_request_line,
-    parse_target,
-    read_framing,
-    says_the_same,
-)
+from .head import Framing, Section, parse_request_line, parse_target, read_framing
 from .states import Answering, Payload, Reading
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -269,25 +262,18 @@ class HTTP1:
         # One match tells that all fields are valid. If they are not, looking at the lines in their
         # order finds the same fault that it finds when they arrive bit by bit.
         limits = self._limits
-        size = len(block)
-        if size > limits.header_bytes or block.count(b"\n") > limits.header_fields:
-            self._look_at_head(self._buffer)
         if (
-            minor == self._minor
-            and size <= _REMEMBERED_BYTES
-            and self._block is not _NO_BLOCK
-            and says_the_same(block, self._block)
+            len(block) > limits.header_bytes
+            or block.count(b"\n") > limits.header_fields
+            or grammar.FIELD_BLOCK.fullmatch(block) is None
         ):
-            self._block = block
-            return
-        if grammar.FIELD_BLOCK.fullmatch(block) is None:
             self._look_at_head(self._buffer)
         self._framing = framing = read_framing(block, minor)
         # As long as the fields stay the same these do, as a connection that is not to be kept gets
         # no further request.
         self.keep_alive = framing.keep_alive
         self.version = 11 if minor == b"1" else 10
-        self._block = block if size <= _REMEMBERED_BYTES else _NO_BLOCK
+        self._block = block if len(block) <= _REMEMBERED_BYTES else _NO_BLOCK
         self._minor = minor
 
     def _expect_body(self, framing: Framing) -> None:
