@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
+    from tests.browser.conftest import OpenBrowser
     from tests.conftest import Serve
 
 pytestmark = pytest.mark.browser
@@ -152,7 +153,11 @@ class TestEventSource:
 
 
 class TestPictures:
-    def test_each_is_shown_before_there_is_another(self, browser: Chrome, app: App) -> None:
+    def test_each_is_shown_before_there_is_another(
+        self, open_browser: OpenBrowser, app: App, serve: Serve
+    ) -> None:
+        browser = open_browser()
+        browser.get(serve(app).url)
         app.frames.publish(png(10))
         browser.execute_script("document.getElementById('camera').src = '/camera'")
         for width in (10, 25, 40):
