@@ -4,6 +4,9 @@
 # (editable) and those extras are installed. Stamps of what decides the content of .venv
 # make reuse instant. $PYTHON names the Python to make it with.
 
+# Every worker and every program that a test starts would compile all modules anew.
+unset PYTHONDONTWRITEBYTECODE
+
 find_python() {
     for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
