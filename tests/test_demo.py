@@ -144,6 +144,9 @@ class Page:
 
     def __init__(self, server: HTTPServer, name: str = "", **options: Any) -> None:
         url = f"{server.url.replace('http', 'ws', 1)}/api/live?name={quote(name)}"
+        # It is valid UTF-8 that is decoded; that each byte is looked at in Python beforehand, while
+        # coverage is traced, takes the better part of a minute for a full board.
+        options["skip_utf8_validation"] = True
         self.socket = create_connection(url, timeout=PATIENCE, **options)
         self.notes: dict[int, Any] = {}
         self.people: list[str] = []

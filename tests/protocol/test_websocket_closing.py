@@ -63,6 +63,7 @@ def test_which_codes_are_on_the_wire() -> None:
     assert not may_be_sent(65536, client=True)
 
 
+@pytest.mark.no_cover  # thousands of times the same lines
 def test_every_code_is_judged_when_it_is_received() -> None:
     for code in range(65536):
         outcome = feed([close_frame(code, key=b"")], as_client)

@@ -393,6 +393,7 @@ def _refused(*pieces: bytes) -> bool:
     return False
 
 
+@pytest.mark.no_cover  # thousands of times the same lines
 def test_every_beginning_of_two_bytes_is_judged_at_once() -> None:
     for first in EVERY:
         begins = _begins_character(first)
@@ -404,6 +405,7 @@ def test_every_beginning_of_two_bytes_is_judged_at_once() -> None:
             assert _refused(first, second) == _refused(both) == (not good), both
 
 
+@pytest.mark.no_cover  # thousands of times the same lines
 @pytest.mark.parametrize(("size", "step"), [(2, 1), (3, 61)])
 def test_every_third_and_fourth_byte_is_judged_at_once(size: int, step: int) -> None:
     edges = [bytes([byte]) for byte in b"\x00A\x7f\x80\x8f\x90\x9f\xa0\xbf\xc0\xc2\xe0\xf0\xff"]
