@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from resource_server import HTTPServer
 
@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("project")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[object]:
+def pytest_collection() -> Generator[None, object, object]:
     """Spare the collector what lives until the end: more than a million objects of 14,000 tests.
 
     It would find nothing to free among them, time and again, while they are made and ever after.

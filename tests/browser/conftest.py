@@ -102,7 +102,7 @@ def forget(browser: Chrome) -> None:
     browser.execute_cdp_cmd("Network.clearBrowserCache", {})
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
-    browser.get_log("browser")
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

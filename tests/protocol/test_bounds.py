@@ -165,7 +165,6 @@ WHOLE: list[tuple[str, Callable[[int], bytes]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.no_cover  # thousands of times the same lines
 @pytest.mark.parametrize(("name", "make"), WHOLE)
 @pytest.mark.parametrize("cut", [lambda data: [data], singly], ids=["whole", "dripping"])
 def test_work_grows_with_the_bytes_and_no_faster(

@@ -176,7 +176,6 @@ def test_nothing_behind_a_refused_head_is_executed(data: bytes) -> None:
     assert outcome.closed
 
 
-@pytest.mark.no_cover  # thousands of times the same lines
 def test_ever_new_framing_is_read_rightly() -> None:
     for number in range(400):
         data = head(f"Content-Length: {number % 7}", f"X-Number: {number}", line=POST)

@@ -128,7 +128,6 @@ STREAMS: list[tuple[str, Callable[[int], bytes]]] = [
 ]
 
 
-@pytest.mark.no_cover  # thousands of times the same lines
 @pytest.mark.parametrize(("name", "make"), STREAMS, ids=[name for name, _ in STREAMS])
 @pytest.mark.parametrize("cut", [lambda data: [data], singly], ids=["whole", "dripping"])
 def test_work_grows_with_the_bytes_and_no_faster(
