@@ -391,6 +391,10 @@ def _wait_heeding_signals(engine: Engine) -> None:
 def _signals_interrupt() -> Iterator[None]:
     """Have SIGINT and SIGTERM interrupt the main thread, as it waits."""
 
+    # What waiting needs is imported before it can be interrupted, as an import is hard to.
+    if os.name != "nt":
+        from .processes import waker  # noqa: F401
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
