@@ -390,7 +390,6 @@ def _wait_heeding_signals(engine: Engine) -> None:
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
     """Have SIGINT and SIGTERM interrupt the main thread, as it waits."""
-
     # What waiting needs is imported before it can be interrupted, as an import is hard to.
     if os.name != "nt":
         from .processes import waker  # noqa: F401
