@@ -93,7 +93,7 @@ class _Group:
         """Return the rows whose literals a path has."""
         key = self._take(components)
         # Not `get`: without a GIL that takes CPython 3.13 37 µs for keys of another thread.
-        return self._rows[key] if key in self._rows else None
+        return self._rows[key] if key in self._rows else None  # noqa: SIM401
 
 
 class _Index:

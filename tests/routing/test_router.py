@@ -368,7 +368,7 @@ def test_routers_are_dropped_in_one_thread_while_another_registers_in_what_they_
         while not done.is_set():
             try:
                 child.register_routes([])
-            except BaseException as error:  # noqa: BLE001 - told below
+            except BaseException as error:
                 wrong.append(error)
 
     writer = threading.Thread(target=keep_registering)
