@@ -8,6 +8,8 @@ are not run. Here a name has the same type everywhere. Sources: the IANA media t
 
 from __future__ import annotations
 
+from sys import intern
+
 #: The type of what nothing is known about (RFC 2046 §4.5.1); a browser saves it.
 DEFAULT_TYPE = "application/octet-stream"
 
@@ -143,8 +145,9 @@ _EXTENSIONS_OF_TYPE = {
     "application/vnd.apache.parquet": "parquet",
 }
 
+# Interned strings are immortal, and so found without the dict's lock where there is no GIL.
 _TYPE_OF_EXTENSION = {
-    extension: media_type
+    intern(extension): media_type
     for media_type, extensions in _EXTENSIONS_OF_TYPE.items()
     for extension in extensions.split()
 }

@@ -98,10 +98,10 @@ class EpollSelector(Selector):
         ready = []
         watched = self._watched
         for descriptor, event in self._epoll.poll(timeout, MAX_EVENTS):
-            found = watched.get(descriptor)
-            if found is None:
+            try:
+                source, events = watched[descriptor]
+            except KeyError:
                 continue
-            source, events = found
             if event != _IN:
                 # An error, or the other side's end, makes it ready for whatever is waited for.
                 event = (event & ~_OUT and _READ) | (event & ~_IN and _WRITE)

@@ -314,6 +314,10 @@ class WebSocketConnection(Conversation):
                 if opcode is _PING:
                     pings.append(event[1])  # type: ignore[arg-type]
                 if not self.given_up and (opcode is _TEXT or opcode is _BINARY or self.route.pings):
+                    if pings:
+                        # Another thread may answer the message at once, and not before them.
+                        self._answer_pings(pings)
+                        pings = []
                     self._put_in(event)
         except Violation as violation:
             # A new one: this refers to its frames, and so to this connection.

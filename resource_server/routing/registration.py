@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from sys import intern
 
 from ..errors import RegistrationError, is_token
 from .options import WEBSOCKET, refuse_async
@@ -56,6 +57,8 @@ def _checked_route(item: object, owner: str = "") -> Route:
     refuse_async(callback, f"the handler of {method} {pattern}:")
     if method.upper() in METHODS or method.upper() in ("CONNECT", WEBSOCKET):
         method = method.upper()
+    # As are the paths of Table.literal.
+    method = intern(method)
     if method == "CONNECT":
         raise RegistrationError("CONNECT is for proxies, and has no path that could be a route")
     if isinstance(item, Route):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from weakref import WeakSet
+from weakref import ref
 
 from ..errors import HTTPError, InternalServerError, PatternError, RegistrationError
 from .converter import with_built_in
@@ -111,7 +111,7 @@ class _View:
                 view.children[item] = view.child(item)
             else:
                 view.entries[item] = view.entry(item)
-        router._views.add(view)
+        router._views = [*map(ref, router._living_views()), ref(view)]
         return view
 
     def all_entries(self) -> Iterator[Entry]:
@@ -155,9 +155,11 @@ class Router:
         # Guarded by _registering.
         self._items: list[_Item] = []
         self._names: dict[str, Pattern] = {}
-        self._views: WeakSet[_View] = WeakSet()
+        # References to all views of it. A WeakSet would lose members in whichever thread collects
+        # garbage, be it in the middle of an iteration.
+        self._views: list[ref[_View]] = []
         self._view = _View(self, self, Pattern("/"), Scope(self._middlewares, self._error_handlers))
-        self._views.add(self._view)
+        self._views.append(ref(self._view))
         # What requests read: endpoints of literal paths by method, and the table for the rest.
         self._literal: dict[str, dict[str, Endpoint]] = {}
         self._table: Table | None = None
@@ -176,7 +178,7 @@ class Router:
         records = [_Record(route, self._converters) for route in collect_routes(routes)]
         with _registering:
             names = self._checked_names(records)
-            views = list(self._views)
+            views = self._living_views()
             entries = [(view, each, view.entry(each)) for view in views for each in records]
             for view, record, entry in entries:
                 view.entries[record] = entry
@@ -210,7 +212,7 @@ class Router:
         with _registering:
             if router._contains(self):
                 raise RegistrationError("a Router cannot be mounted in itself")
-            children = [(view, view.child(mount)) for view in self._views]
+            children = [(view, view.child(mount)) for view in self._living_views()]
             for view, child in children:
                 view.children[mount] = child
             self._items.append(mount)
@@ -257,9 +259,13 @@ class Router:
                     )
         return names
 
+    def _living_views(self) -> list[_View]:
+        """Return how it can be reached now. With the lock held, as nobody is to add one."""
+        return [view for each in self._views if (view := each()) is not None]
+
     def _changed(self) -> None:
         """Let every Router that this one can be reached by compile its tables again."""
-        for view in self._views:
+        for view in self._living_views():
             # The table first: a request that finds no literal path goes on to the table.
             view.root._table = None
             view.root._literal = {}

@@ -34,7 +34,7 @@ class TestContent:
             received(200, "application/json", b"[" * 100_000).json()
 
     def test_a_serializable(self) -> None:
-        serializable = pytest.importorskip("resource_server.serializable")
+        serializable = pytest.importorskip("resource_server.serializable", exc_type=ImportError)
 
         class Point(serializable.Serializable, type_id=4711):  # type: ignore[misc,name-defined,call-arg]
             x: int

@@ -254,10 +254,10 @@ class TestWatchdog:
     def test_it_calls_in_the_order_of_times(self, dog: Watchdog) -> None:
         called: list[int] = []
         done = threading.Event()
-        now = time.monotonic()
-        dog.at(now + 0.06, done.set)
-        dog.at(now + 0.04, lambda: called.append(2))
-        dog.at(now + 0.02, lambda: called.append(1))
+        now = time.monotonic() + 0.3
+        dog.at(now + 0.02, done.set)
+        dog.at(now + 0.01, lambda: called.append(2))
+        dog.at(now, lambda: called.append(1))
         assert done.wait(PATIENCE)
         assert called == [1, 2]
 
@@ -265,10 +265,10 @@ class TestWatchdog:
         called: list[int] = []
         done = threading.Event()
         now = time.monotonic()
-        alarm = dog.at(now + 0.01, lambda: called.append(1))
+        alarm = dog.at(now + 0.3, lambda: called.append(1))
         alarm.off()
         alarm.off()
-        dog.at(now + 0.03, done.set)
+        dog.at(now + 0.31, done.set)
         assert done.wait(PATIENCE)
         assert called == []
 
@@ -292,11 +292,11 @@ class TestWatchdog:
 
     def test_stopped_it_calls_nothing_and_can_be_used_again(self, dog: Watchdog) -> None:
         called: list[int] = []
-        dog.at(time.monotonic() + 0.01, lambda: called.append(1))
+        dog.at(time.monotonic() + 0.3, lambda: called.append(1))
         dog.stop(PATIENCE)
         dog.stop(PATIENCE)
         done = threading.Event()
-        dog.at(time.monotonic() + 0.02, done.set)
+        dog.at(time.monotonic() + 0.31, done.set)
         assert done.wait(PATIENCE)
         assert called == []
 

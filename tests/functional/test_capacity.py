@@ -28,7 +28,8 @@ class App(Resource):
 def test_clients_beyond_the_maximum_get_503_until_there_is_room(
     serve: Serve, logged: Records
 ) -> None:
-    server = serve(App(), max_connections=2, limits=Limits(closing=0.2))
+    # Each loop tells it.
+    server = serve(App(), loops=1, max_connections=2, limits=Limits(closing=0.2))
     first, second = Client(server.address), Client(server.address)
     assert first.get("/").status == second.get("/").status == 200
     for _ in range(5):
@@ -150,7 +151,7 @@ def test_a_server_that_cannot_start_for_want_of_descriptors_leaves_nothing() -> 
     done = run(
         PRELUDE
         + """
-    server = HTTPServer(("127.0.0.1", 0))
+    server = HTTPServer(("127.0.0.1", 0), loops=1)
     server.register_routes(App())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd")) - 1

@@ -363,7 +363,9 @@ class TestProgress:
         def followed_live(request: Request) -> str:
             return self.app.followed_live(request)
 
-        return serve([followed, followed_live, ("GET", "/progress/:id", self.app.progress)])
+        # One loop reads first what was sent first.
+        routes = [followed, followed_live, ("GET", "/progress/:id", self.app.progress)]
+        return serve(routes, loops=1)
 
     def ask(self, server: HTTPServer) -> Any:
         return requests.get(f"{server.url}/progress/{NAME}", timeout=PATIENCE).json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -152,6 +153,15 @@ def test_standard_methods_may_be_written_in_lower_case() -> None:
     assert body(router, "/a") == b"hello"
     assert body(router, "/a", "m-search") == b"hello"
     assert router.dispatch(Request(("h", 1), "get", "/a")).status_code == 501
+
+
+def test_what_requests_are_looked_up_by_is_interned() -> None:
+    router = Router()
+    router.register_routes([("get", "/some/path", hello)])
+    assert body(router, "/some/path") == b"hello"
+    keys = [*router._literal, *router._literal["/some/path"]]
+    assert {"/some/path", "/some/path/", "GET", "HEAD"} <= set(keys)
+    assert [key for key in keys if key is not sys.intern("".join(list(key)))] == []
 
 
 def test_all_or_nothing_is_registered() -> None:

@@ -355,3 +355,31 @@ def test_a_dropped_router_is_not_kept_alive_by_what_was_mounted() -> None:
     assert gone() is None
     child.register_routes([("GET", "/b", says("b"))])
     assert answer(child, "GET", "/b") == (200, "b")
+
+
+def test_routers_are_dropped_in_one_thread_while_another_registers_in_what_they_mounted() -> None:
+    import gc
+
+    child = router_of(("GET", "/a"))
+    wrong: list[object] = []
+    done = threading.Event()
+
+    def keep_registering() -> None:
+        while not done.is_set():
+            try:
+                child.register_routes([])
+            except BaseException as error:
+                wrong.append(error)
+
+    writer = threading.Thread(target=keep_registering)
+    writer.start()
+    for _ in range(5):
+        parents = [Router() for _ in range(50)]
+        for parent in parents:
+            parent.mount("/p", child)
+        assert {answer(parent, "GET", "/p/a") for parent in parents} == {(200, "0")}
+        del parent, parents
+        gc.collect()
+    done.set()
+    writer.join()
+    assert wrong == []
