@@ -1,19 +1,4 @@
-"""One client's connection, as the loop drives it.
-
-============  ==========================================================  ==================
-state         the loop waits for                                          it owns the socket
-============  ==========================================================  ==================
-HANDSHAKE     TLS                                                         yes
-READING       a request's head; idle if nothing of it has come            yes
-RESUMING      its turn: another request has been received already         yes
-COLLECTING    a request's body                                            yes
-WORKING       the thread that runs the handler to give it back            no
-WRITING       the socket to take the rest of a response                   yes
-FEEDING       the source of a response to wake it, the socket to take     yes
-              the rest of a piece, the client to leave
-CLOSING       the client to read the last response and leave              yes
-CLOSED        nothing                                                     no more
-============  ==========================================================  ==================
+"""One client's connection, as the loop drives it from state to state (see ``state.py``).
 
 Only the thread that leads the loop changes the state. While that is WORKING, only the thread that
 runs the handler touches the socket and the protocol, but for ``abandon``, which cuts it off.
@@ -23,7 +8,6 @@ may find afterwards that a standby has taken over (see ``loop.py``).
 
 from __future__ import annotations
 
-import enum
 import logging
 import math
 import selectors
@@ -45,6 +29,7 @@ from .coding import open_body, refused_coding
 from .endpoint import Refusal, learn
 from .exchange import close_response
 from .feed import Feeding
+from .state import State
 from .tls import TLSSocket
 from .wire import RECEIVE_SIZE
 
@@ -67,20 +52,6 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _UNTRUSTED = frozenset([400, 501])
 
 
-class State(enum.Enum):
-    """Where a connection stands."""
-
-    HANDSHAKE = enum.auto()
-    READING = enum.auto()
-    RESUMING = enum.auto()
-    COLLECTING = enum.auto()
-    WORKING = enum.auto()
-    WRITING = enum.auto()
-    FEEDING = enum.auto()
-    CLOSING = enum.auto()
-    CLOSED = enum.auto()
-
-
 # Looking a member up on its class costs more than a global, and these are read for every event.
 READING, WORKING = State.READING, State.WORKING
 
@@ -95,6 +66,7 @@ class Connection(Feeding):
     __slots__ = (
         "_interest",
         "_partial",
+        "_received",
         "server_address",
         "state",
     )
@@ -113,6 +85,8 @@ class Connection(Feeding):
         self._interest = 0
         # whether the beginning of a head has been received
         self._partial = False
+        # whether something has been received that was not looked at yet
+        self._received = False
 
     # -- the leader: events ----------------------------------------------------------------
 
@@ -140,17 +114,11 @@ class Connection(Feeding):
         """
         state = self.state
         if state is READING:
-            try:
-                data = self.sock.recv(RECEIVE_SIZE)
-            except BlockingIOError:
-                return self._blocked()
-            except OSError:
-                data = b""
-            if not data:
-                # Nothing was under way, or a head that will never be complete.
-                self.close()
-                return True
-            self.http.receive(data)
+            if not self._received:
+                self.receive()
+                if not self._received:
+                    return True
+            self._received = False
             return self._serve()
         if state is WORKING:
             if mask:
@@ -181,6 +149,24 @@ class Connection(Feeding):
             # Closed while a handler was at work, who gives it back now.
             self.release()
         return True
+
+    def receive(self) -> None:
+        """Read what has come, if a request is awaited; it is served when `on_event` is called."""
+        if self.state is not READING:
+            return
+        try:
+            data = self.sock.recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            self._blocked()
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.http.receive(data)
+            self._received = True
+        else:
+            # Nothing was under way, or a head that will never be complete.
+            self.close()
 
     def on_wake(self, feed: Feed) -> bool:
         """Go on with a response, if that is still what ``feed`` feeds.
@@ -226,6 +212,9 @@ class Connection(Feeding):
             if not self._partial and http.buffered:
                 self._partial = True
                 self.deadline = self.loop.now + self.limits.head
+            if self.loop.stopping:
+                # The wish may have come when this was about to be looked at.
+                self.stop()
             return True
         self._partial = False
         loop = self.loop
@@ -382,8 +371,8 @@ class Connection(Feeding):
                 lambda: self.finish(request, endpoint, response, started),
                 response,
             )
-        if self._deliver(request, endpoint, response, started):
-            return self._go_on()
+        if self._deliver(request, endpoint, response, started, gathered=True):
+            return True
         if self._file is not None and self._output is None and not self.broken:
             return self._pump()
         return self._settle()
@@ -406,6 +395,22 @@ class Connection(Feeding):
                 close_response(response)
             return self._refuse(InternalServerError(), request)
         return True
+
+    def send_response(self, data: bytes) -> None:
+        """Send a response that was gathered with others, and go on."""
+        try:
+            taken = self.sock.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self._lose(error)
+            self.drop()
+            return
+        if taken == len(data):
+            self._go_on()
+        else:
+            self._output = memoryview(data)[taken:]
+            self._settle()
 
     def _settle(self) -> bool:
         """Decide what comes next, with the response on its way and the connection the loop's."""
@@ -517,6 +522,9 @@ class Connection(Feeding):
 
     def stop(self) -> None:
         """Close unless something is under way that a client waits for, or is to be expected."""
+        if self._received:
+            # A request has come, which is served in a moment.
+            return
         if self.state in (READING, State.HANDSHAKE):
             patience = self.loop.idle_until
             if patience <= self.loop.now:

@@ -40,6 +40,8 @@ log = getLogger("resource_server")
 #: A response up to this size goes out in one piece with its head; a longer one is not copied for
 #: that.
 JOIN_SIZE = 65536
+#: A response up to this size may be sent together with those of others.
+GATHERED_SIZE = 16384
 #: Bytes of a file that are sent before others get their turn.
 FILE_TURN = 1048576
 #: Seconds that a piece of a stream takes to come if the stream waits for something: it is worth a
@@ -95,6 +97,12 @@ class Exchange(Wire):
 
         def on_event(self, mask: int) -> bool:
             """Go on in the loop, as `Connection` does."""
+
+        def send_response(self, data: bytes) -> None:
+            """Send a response that was gathered with others, as `Connection` does."""
+
+        def drop(self) -> None:
+            """End now, as `Connection` does."""
 
         def _open_source(self, request: Request, response: Response) -> None:
             """Open a response's source, as `Feeding` does."""
@@ -190,17 +198,20 @@ class Exchange(Wire):
         endpoint: Endpoint | None,
         response: Response,
         started: float,
+        *,
+        gathered: bool = False,
     ) -> bool:
         """Send the response as far as the socket takes it; the rest is left to the loop.
 
         Streamed content (of a worker) is sent to its end. Failing, the connection is marked broken.
 
-        :returns: True if the response is known to have been sent whole.
+        :param gathered: whether the loop may send it in a moment, with those of others.
+        :returns: whether it will.
         """
         http, loop = self.http, self.loop
         if loop.stopping:
             http.keep_alive = False
-        whole = False
+        later = False
         if response.body is None or self._websocket is not None or response.status_code < 200:
             response, sent = self._send_other(request, endpoint, response)
         else:
@@ -213,29 +224,21 @@ class Exchange(Wire):
             body = b"" if http.payload is NO_PAYLOAD else response.body
             assert body is not None
             sent = len(body)
-            try:
-                if sent > JOIN_SIZE:
+            if gathered and sent <= GATHERED_SIZE:
+                loop.send_later(self, head + body, started)
+                later = True
+            else:
+                try:
                     self._send_some(head, body)
-                else:
-                    data = head + body
-                    # Against `abandon`, which may close the socket under a handler that is late.
-                    with self._io:
-                        taken = self.sock.send(data)
-                    if taken == len(data):
-                        whole = True
-                    else:
-                        self._output = memoryview(data)[taken:]
-            except BlockingIOError:
-                self._output = memoryview(data)
-            except OSError as error:
-                self._lose(error)
+                except OSError as error:
+                    self._lose(error)
         if self._kept or self.body is not None:
             self._let_go()
         if request is not None:
             request.exchange = None
         if is_logged(INFO):
             log_access(self.client_address, request, response, sent, perf_counter() - started)
-        return whole
+        return later
 
     def _send_other(
         self, request: Request | None, endpoint: Endpoint | None, response: Response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import stat
@@ -22,6 +23,10 @@ _Target = tuple[int, "tuple[Any, ...]"]
 PORT_ATTEMPTS = 10
 #: Connections accepted before others get their turn.
 ACCEPT_BATCH = 64
+#: Connections beyond the maximum that are told so; further ones are cut without a word.
+MAX_REFUSALS = 64
+#: Descriptors that are left to the application, and to those who are turned away.
+SPARE_DESCRIPTORS = 64 + 2 * MAX_REFUSALS
 #: Errors that mean one connection, which has gone before it was accepted (accept(2) on Linux hands
 #: over those of the network, too). After any other, trying again at once would spin.
 _GONE = {
@@ -300,3 +305,18 @@ class Listener:
         self.sock.close()
         if not self._inherited:
             self._place.clear()
+
+
+def descriptors_for_connections() -> float:
+    """How many connections there may be without the process running out of descriptors.
+
+    So clients beyond them are told 503, and files can be opened for the others.
+    """
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    return max(limit - SPARE_DESCRIPTORS, limit // 2)

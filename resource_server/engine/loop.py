@@ -10,11 +10,20 @@ crew.
 
 **Who may touch what.**
 
-- ``lead_lock`` guards the selector, ``connections``, ``_ready``, deadlines and every connection
-  that is not WORKING. The methods of the group "leader" are called holding it.
+- ``lead_lock`` guards the selector, ``connections``, ``_ready``, ``_outgoing``, deadlines and every
+  connection that is not WORKING. The methods of the group "leader" are called holding it.
 - ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
 - ``tls``, ``stopping``, ``idle_until``, ``standby_asleep``, ``running`` and ``started`` are single
   references or flags, harmless when read a moment late.
+
+**A round is served in stages.** What the selector reports is read first, all of it; then come the
+handlers; the responses of those that are quick are gathered and sent at the end, or when the first
+has waited for ``GATHER``, or before code that may take longer. Nothing of this is about fewer
+calls: each stage runs the same few kilobytes of code again and again, while the system's networking
+and Python's interpreter, taking turns for every request, would push each other out of the
+processor's caches. With 32 busy connections that halves the time of a request. A response that
+waits is the loop's like its connection, which stays WORKING until then; whoever takes the lead over
+begins with sending.
 
 A server may have several loops, one for each core where the interpreter has no GIL. They share
 nothing but the crew: the first one accepts, and gives each connection to one of them for good,
@@ -43,6 +52,7 @@ from ..headers import format_date
 from .connection import Connection
 from .defects import log_exception
 from .door import Arrival, Door, Stop
+from .listener import MAX_REFUSALS, descriptors_for_connections
 from .selector import open_selector
 from .storage import Storage
 from .tls import TLSSocket
@@ -52,53 +62,30 @@ TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from typing import Protocol
 
     from ..protocol.limits import Limits
     from ..request import Request
     from .crew import Crew
     from .endpoint import Endpoint, Timed
+    from .exchange import Exchange
     from .listener import Listener
-
-    class Source(Protocol):
-        """What the loop serves when the selector reports it, or when it was posted (mask 0)."""
-
-        def on_event(self, mask: int) -> bool:
-            """Do what there is to do; tell whether the caller still leads."""
-
-    class Peer(Source, Protocol):
-        """A connection, of HTTP or a WebSocket's. The leader alone calls these."""
-
-        sock: socket.socket | TLSSocket
-        #: when to call ``expire``, ``time.monotonic`` seconds; infinite while nothing can expire
-        deadline: float
-
-        def expire(self) -> None:
-            """Do what is due at the deadline, which is another one then, or infinite."""
-
-        def stop(self) -> None:
-            """End soon, with what is under way finished: the server stops."""
-
-        def cut_off(self) -> None:
-            """End now."""
-
-        def drop(self) -> None:
-            """End now, after a defect in `on_event`."""
-
+    from .peer import Peer, Source
 
 log = logging.getLogger("resource_server")
 
 #: Seconds a handler may keep the lead.
 TAKE_OVER = 0.005
+#: Connections that are read ahead of their turn, …
+GATHERED = 64
+#: … seconds that a response waits for others, to be sent with them, …
+GATHER = 0.0003
+#: … and seconds that a handler takes, on average, for which it waits at all.
+QUICK = 0.0002
 #: Rounds of ``TAKE_OVER`` seconds without a handler after which the standby sleeps until it is
 #: woken.
 QUIET_ROUNDS = 20
-#: Connections beyond the maximum that are told so; further ones are cut without a word.
-MAX_REFUSALS = 64
 #: Connections that may expire before those that are alive get their turn.
 SWEEP_BATCH = 50
-#: Descriptors that are left to the application, and to those who are turned away.
-SPARE_DESCRIPTORS = 64 + 2 * MAX_REFUSALS
 #: Seconds between log lines about the same trouble.
 LOG_EVERY = 60.0
 #: A selector of the `select` kind takes no descriptor beyond this; on Windows, no more than half as
@@ -174,12 +161,15 @@ class Loop:
         # What is to be served before the selector is looked at again, and after that.
         self._ready: collections.deque[tuple[Source, int]] = collections.deque()
         self._resumed: list[Source] = []
+        # Responses to be sent together, and when that is due at the latest (``time.perf_counter``).
+        self._outgoing: list[tuple[Exchange, bytes]] = []
+        self._send_at = 0.0
         self._date = (0, b"")
         self._door_lock = threading.Lock()
         self._door: list[Source] = []
         self._door_closed = False
         self._signalled = False
-        self._max_connections = min(max_connections, _descriptors_for_connections())
+        self._max_connections = min(max_connections, descriptors_for_connections())
         # All loops of the server, and which of them gets the next connection.
         self._loops: list[Loop] = [self]
         self._turn = 0
@@ -300,8 +290,14 @@ class Loop:
 
     def lay_down(self, endpoint: Timed | None) -> float:
         """Lay the lead down, as code follows that may take long; the time (``perf_counter``)."""
+        started = perf_counter()
+        if self._outgoing and (
+            started >= self._send_at or endpoint is None or not 0.0 < endpoint.mean < QUICK
+        ):
+            self._send_gathered()
+            started = perf_counter()
         self.running = endpoint
-        self.started = started = perf_counter()
+        self.started = started
         self.lead_lock.release()
         if self.standby_asleep:
             self.wake_standby()
@@ -311,6 +307,8 @@ class Loop:
         """A job of the crew, holding ``lead_lock``: serve until the lead is lost, or the end."""
         ready = self._ready
         source: Source | None = None
+        # Of who led before, and is inside a handler that takes longer than was known.
+        self._send_gathered()
         while True:
             try:
                 # Another thread may have led, and served all, while this one was inside a handler
@@ -320,6 +318,8 @@ class Loop:
                     if not source.on_event(mask):
                         return
                 source = None
+                if self._outgoing:
+                    self._send_gathered()
                 if self._ending and self._may_end():
                     break
                 self._wait()
@@ -353,6 +353,9 @@ class Loop:
         self.now = now = time.monotonic()
         if now >= self._next_sweep:
             self._sweep()
+        for peer, _ in events[:GATHERED]:
+            if peer.__class__ is Connection:
+                peer.receive()
         ready = self._ready
         ready.extend(events)
         if self._resumed:
@@ -361,6 +364,22 @@ class Loop:
         if ready and self._next_sweep > now + self._tick:
             # Whatever is served now may set a deadline.
             self._next_sweep = now + self._tick
+
+    def send_later(self, connection: Exchange, data: bytes, started: float) -> None:
+        """Send a response, whose handler began at ``started``, with others of this round."""
+        if not self._outgoing:
+            self._send_at = started + GATHER
+        self._outgoing.append((connection, data))
+
+    def _send_gathered(self) -> None:
+        """Send the responses that have been gathered."""
+        outgoing, self._outgoing = self._outgoing, []
+        for connection, data in outgoing:
+            try:
+                connection.send_response(data)
+            except BaseException:  # noqa: BLE001 - the others are sent all the same
+                log_exception("A response could not be sent; this is a defect of resource_server.")
+                connection.drop()
 
     def _sweep(self) -> None:
         """Expire the connections whose deadline has passed; find out when to look again."""
@@ -560,18 +579,3 @@ class Loop:
             self._signalled = False
         for source in posted:
             self._ready.append((source, 0))
-
-
-def _descriptors_for_connections() -> float:
-    """How many connections there may be without the process running out of descriptors.
-
-    So clients beyond them are told 503, and files can be opened for the others.
-    """
-    try:
-        import resource
-    except ImportError:
-        return math.inf
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return math.inf
-    return max(limit - SPARE_DESCRIPTORS, limit // 2)

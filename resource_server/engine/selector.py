@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # importing typing itself takes 2 ms
 if TYPE_CHECKING:
     import socket
 
-    from .loop import Source
+    from .peer import Source
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

@@ -16,10 +16,11 @@ import pytest
 
 from resource_server import Limits, Response
 from resource_server.engine import connection as connection_module
-from resource_server.engine.connection import Connection, State
+from resource_server.engine.connection import Connection
 from resource_server.engine.crew import Crew
 from resource_server.engine.listener import Listener, bind
 from resource_server.engine.loop import TAKE_OVER, Loop
+from resource_server.engine.state import State
 from tests.rawclient import PATIENCE, Client
 
 if TYPE_CHECKING:
