@@ -83,6 +83,7 @@ class Bench:
         while ready:
             source, mask = ready.popleft()
             assert source.on_event(mask)
+        self.loop._send_gathered()
 
     @property
     def connections(self) -> list[Connection]:
