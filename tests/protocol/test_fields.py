@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from resource_server import Response
+from resource_server.protocol.http1 import HTTP1
 from resource_server.protocol.limits import Limits
-from tests.protocol.feeding import feed, head, outcome_of, refusal
+from tests.protocol.feeding import CLIENT, feed, head, outcome_of, refusal
 from tests.protocol.test_request_line import TCHAR
 
 
@@ -187,6 +189,39 @@ class TestRememberedFields:
         data = head("Content-Length: 2", line="POST / HTTP/1.1")
         outcome = outcome_of(data + b"ab" + data + b"cd" + head() + data + b"ef")
         assert [each.body for each in outcome.requests] == [b"ab", b"cd", b"", b"ef"]
+
+    @pytest.mark.parametrize(
+        "line", ["GET /a?b=1 HTTP/1.1", "HEAD / HTTP/1.1", "OPTIONS * HTTP/1.1"]
+    )
+    def test_the_same_head_again_and_again(self, line: str) -> None:
+        outcome = outcome_of(head("A: 1", line=line) * 4)
+        assert len(outcome.requests) == 4
+        assert all(each == outcome.requests[0] for each in outcome.requests)
+
+    def test_a_head_between_others_like_it(self) -> None:
+        one, two = head("A: 1"), head("A: 1", line="GET /2 HTTP/1.1")
+        post = head("A: 1", "Content-Length: 1", line="POST / HTTP/1.1") + b"x"
+        old = head("A: 1", "Connection: keep-alive", line="GET / HTTP/1.0")
+        order = [one, one, one, two, one, two, two, two, post, post, one, one, one, old, old, one]
+        alone = {each: feed([each]).request for each in order}
+        outcome = outcome_of(b"".join(order))
+        assert outcome.requests == [alone[each] for each in order]
+        assert outcome.error is None
+
+    def test_an_empty_line_before_a_known_head(self) -> None:
+        one = head("A: 1")
+        outcome = outcome_of(one * 3 + b"\r\n" + one + b"\r\n\r\n" + one * 3)
+        assert len(outcome.requests) == 7
+        assert outcome.error is None
+
+    def test_the_last_head_is_no_empty_buffer(self) -> None:
+        connection = HTTP1(Limits())
+        for _ in range(5):
+            assert connection.next_request(CLIENT) is None
+            connection.receive(head())
+            assert connection.next_request(CLIENT) is not None
+            connection.start(Response(), b"")
+            connection.finish()
 
     def test_fields_too_long_to_be_remembered(self) -> None:
         long = "X: " + "a" * 3000
