@@ -10,7 +10,8 @@ for any pattern, which one regular expression over the whole path could not prom
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 
 from ..errors import BadRequest, PatternError
 from ..query import percent_decode
@@ -83,6 +84,7 @@ class Pattern:
         "_fixed",
         "_shape",
         "_single",
+        "_take_plain",
         "_values",
         "is_variable",
         "literal",
@@ -115,6 +117,10 @@ class Pattern:
         # For patterns of a fixed length, the literals are compared first: that is cheap.
         self._fixed = [(i, step.literal) for i, step in enumerate(steps) if not step.name]
         self._values = [(i, step.name, step.taking) for i, step in enumerate(steps) if step.name]
+        # Takes several wildcards at once, in half the time, if all are plain text.
+        self._take_plain: Callable[[Sequence[str]], tuple[str, ...]] | None = None
+        if len(self._values) > 1 and all(taking is None for _, _, taking in self._values):
+            self._take_plain = itemgetter(*[index for index, _, _ in self._values])
         self._shape: Pattern | None = None
 
     def __repr__(self) -> str:
@@ -168,6 +174,9 @@ class Pattern:
 
         The pattern must not be variable.
         """
+        if self._take_plain is not None:
+            values = self._take_plain(components)
+            return None if "" in values else dict(zip(self.names, values, strict=True))
         matches: dict[str, object] = {}
         for index, name, taking in self._values:
             component = components[index]

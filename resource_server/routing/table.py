@@ -12,6 +12,7 @@ found are tried in the order of registration.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from sys import intern
@@ -103,13 +104,15 @@ class _Index:
     wildcards among those of the path's length, of which applications have two or three.
     """
 
-    __slots__ = ("_fixed", "_open")
+    __slots__ = ("_fixed", "_only", "_open")
 
     def __init__(self) -> None:
         # Groups by the number of components; of patterns with a variable step, by the number of
         # those before the first.
         self._fixed: dict[int, dict[tuple[int, ...], _Group]] = {}
         self._open: dict[int, dict[tuple[int, ...], _Group]] = {}
+        # The group of all rows that a path with so many components can have, if it is one.
+        self._only: dict[int, _Group] = {}
 
     def add(self, row: _Row) -> None:
         steps = row.pattern.steps
@@ -120,13 +123,23 @@ class _Index:
             groups[places] = _Group(places)
         groups[places].add(row, [step.literal for step in steps])
 
+    def close(self) -> None:
+        """Take note that all rows have been added."""
+        for size, groups in self._fixed.items():
+            if len(groups) == 1 and size < min(self._open, default=math.inf):
+                self._only[size] = next(iter(groups.values()))
+
     def candidates(self, components: Sequence[str]) -> Sequence[_Row]:
         """Return the rows that might match, in order.
 
         Of a row without variable steps, number and literals of the components are right.
         """
-        rows: list[_Row] | None = None
         size = len(components)
+        only = self._only.get(size)
+        if only is not None:
+            # As nearly always: a third of the time of what follows.
+            return only.find(components) or ()
+        rows: list[_Row] | None = None
         for group in self._fixed.get(size, _NO_GROUPS).values():
             found = group.find(components)
             if found is not None:
@@ -216,6 +229,8 @@ class Table:
         rows = _rows(entries)
         for row in rows:
             self._paths.add(row)
+        self._paths.close()
+        self._mounts.close()
         #: Endpoints by encoded path, with and without a slash at its end, and by method.
         self.literal: dict[str, dict[str, Endpoint]] = {}
         for row in rows:
