@@ -217,7 +217,7 @@ class Exchange(Wire):
         else:
             # Nearly all are such, and need no look at what else they might be: 1 µs.
             try:
-                head = http.start(response, loop.date_line())
+                head = http.start(response, loop.date if gathered else loop.date_line())
             except Exception:  # noqa: BLE001 - the application's response may be anything
                 head, response = self._start_failed(response)
             http.finish()

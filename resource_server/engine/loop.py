@@ -165,6 +165,8 @@ class Loop:
         self._outgoing: list[tuple[Exchange, bytes]] = []
         self._send_at = 0.0
         self._date = (0, b"")
+        #: the line that `date_line` gave at the beginning of this round
+        self.date = b""
         self._door_lock = threading.Lock()
         self._door: list[Source] = []
         self._door_closed = False
@@ -351,6 +353,7 @@ class Loop:
             timeout = min(max(0.0, self._next_sweep - time.monotonic()), LONGEST_WAIT)
         events = self._selector.select(timeout)
         self.now = now = time.monotonic()
+        self.date = self.date_line()
         if now >= self._next_sweep:
             self._sweep()
         for peer, _ in events[:GATHERED]:
