@@ -102,8 +102,8 @@ class HTTP1:
         self._chunk_overhead = 0
         self._block = _NO_BLOCK
         self._minor = b""
-        # The last head, if it had these fields, no body and nothing behind it; what its line said.
-        self._head: bytes | None = None
+        # The last head, if it had these fields, too; and what its line said.
+        self._head = b""
         self._line = ("", "", "")
         self._framing = _NO_FRAMING
         self._sends_left = 0
@@ -174,7 +174,8 @@ class HTTP1:
         if self.reading is not HEAD or self._answering is not NOTHING:
             return None
         buffer = self._buffer
-        if buffer == self._head and not self._partial:
+        head = self._head
+        if head and buffer.startswith(head) and not self._partial:
             return self._repeat(client_address)
         try:
             # Nearly all heads come whole, and need no look at their single lines.
@@ -214,23 +215,26 @@ class HTTP1:
         except KeyError:
             method = name.decode("ascii")
         self.head_only = method == "HEAD"
-        self._buffer = left = buffer[end + 4 :]
+        self._buffer = buffer[end + 4 :]
         self.trailers = None
         self._answering = AWAITED
+        if known and end < _REMEMBERED_BYTES:
+            self._head, self._line = buffer[: end + 4], (method, target, host)
         if framing.length == 0:
             self.reading = DONE
-            if known and not left:
-                self._head, self._line = buffer, (method, target, host)
         else:
             self._expect_body(framing)
         return Request.received(client_address, method, target, block, self.version, host)
 
     def _repeat(self, client_address: tuple[str, int]) -> Request:
         """Take a head that is the last one again, byte for byte, as clients send that poll."""
-        self._buffer = b""
+        self._buffer = self._buffer[len(self._head) :]
         self.trailers = None
         self._answering = AWAITED
-        self.reading = DONE
+        if self._framing.length == 0:
+            self.reading = DONE
+        else:
+            self._expect_body(self._framing)
         method, target, host = self._line
         return Request.received(client_address, method, target, self._block, self.version, host)
 
@@ -299,7 +303,7 @@ class HTTP1:
         self.version = 11 if minor == b"1" else 10
         self._block = block if len(block) <= _REMEMBERED_BYTES else _NO_BLOCK
         self._minor = minor
-        self._head = None
+        self._head = b""
 
     def _expect_body(self, framing: Framing) -> None:
         self.expects_continue = framing.expects_continue and not self._buffer

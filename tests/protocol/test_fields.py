@@ -223,6 +223,29 @@ class TestRememberedFields:
             connection.start(Response(), b"")
             connection.finish()
 
+    def test_the_same_head_with_bodies(self) -> None:
+        post = head("A: 1", "Content-Length: 2", line="POST / HTTP/1.1")
+        chunked = head("A: 1", "Transfer-Encoding: chunked", line="POST / HTTP/1.1")
+        data = [post + b"%02d" % number for number in range(4)]
+        data += [chunked + b"2\r\n%02d\r\n0\r\n\r\n" % number for number in range(4, 8)]
+        outcome = outcome_of(b"".join(data))
+        assert [each.body for each in outcome.requests] == [b"%02d" % each for each in range(8)]
+
+    def test_the_same_head_again_ends_where_it_ends(self) -> None:
+        assert refusal(head() * 3 + b"\0" + head()) == 400
+        assert refusal(b"\0" + head()) == 400
+        assert refusal(head() * 3 + head()[:-1] + b"x") == 400
+
+    def test_a_long_request_line_is_not_remembered(self) -> None:
+        long = head("A: 1", line=f"GET /{'a' * 4000} HTTP/1.1")
+        connection = HTTP1(Limits())
+        for _ in range(3):
+            connection.receive(long)
+            assert connection.next_request(CLIENT) is not None
+            connection.start(Response(), b"")
+            connection.finish()
+        assert connection._head == b""
+
     def test_fields_too_long_to_be_remembered(self) -> None:
         long = "X: " + "a" * 3000
         data = head(long, host="b") + head(long, host="b") + head(long, host="c") + head()
