@@ -218,8 +218,9 @@ class HTTP1:
         self._buffer = buffer[end + 4 :]
         self.trailers = None
         self._answering = AWAITED
-        if known and end < _REMEMBERED_BYTES:
-            self._head, self._line = buffer[: end + 4], (method, target, host)
+        if known:
+            self._head = buffer[: end + 4] if end < _REMEMBERED_BYTES else b""
+            self._line = (method, target, host)
         if framing.length == 0:
             self.reading = DONE
         else:

@@ -236,6 +236,18 @@ class TestRememberedFields:
         assert refusal(b"\0" + head()) == 400
         assert refusal(head() * 3 + head()[:-1] + b"x") == 400
 
+    def test_nothing_is_left_of_a_head_in_between(self) -> None:
+        connection = HTTP1(Limits())
+        short, long = head("A: 1"), head("A: 1", line=f"HEAD /{'a' * 4000} HTTP/1.1")
+        for data in (short, short, short, long, short, short, long, short):
+            connection.receive(data)
+            request = connection.next_request(CLIENT)
+            assert request is not None
+            assert request.method == data.split()[0].decode()
+            assert connection.head_only == (request.method == "HEAD")
+            connection.start(Response(), b"")
+            connection.finish()
+
     def test_a_long_request_line_is_not_remembered(self) -> None:
         long = head("A: 1", line=f"GET /{'a' * 4000} HTTP/1.1")
         connection = HTTP1(Limits())
