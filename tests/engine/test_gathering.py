@@ -217,6 +217,32 @@ class TestTrouble:
 
 
 class TestReading:
+    def test_a_defect_in_reading_costs_one_connection(
+        self,
+        known: Bench,
+        pair: tuple[Client, Client],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        bad = known.connections[0]
+        real = Connection.receive
+
+        def fail(self: Connection) -> None:
+            if self is bad:
+                raise RuntimeError("a defect")
+            real(self)
+
+        monkeypatch.setattr(Connection, "receive", fail)
+        for client in pair:
+            client.send(ASK)
+        known.lead()
+        for client in pair:
+            if client.sock.getsockname() == bad.client_address:
+                assert client.is_closed()
+            else:
+                assert client.read().status == 200
+        assert "a defect of resource_server" in caplog.text
+
     def test_all_is_read_before_the_first_handler_runs(
         self, known: Bench, pair: tuple[Client, Client]
     ) -> None:
