@@ -355,6 +355,7 @@ def test_a_failing_callback_at_the_end_is_raised(chat: Chat, client: TestClient)
 class Talk(Resource):
     def __init__(self) -> None:
         self.codes: list[Any] = []
+        self.waiting = threading.Event()
         self.go_on = threading.Event()
         self.threads: list[threading.Thread] = []
 
@@ -378,6 +379,7 @@ class Talk(Resource):
     def waits(self, socket: WebSocketSession) -> None:
         with pytest.raises(TimeoutError):
             socket.receive(0)
+        self.waiting.set()
         socket.send(socket.receive())
         self.go_on.wait(30)
         socket.send("the last word")
@@ -442,8 +444,8 @@ def test_what_a_session_raises_is_raised_where_the_test_waits(talk: Talk) -> Non
         with pytest.raises(LookupError, match="in the session"):
             socket.receive()
         assert socket.close_code == 1011
-    with pytest.raises(LookupError), client.websocket("/fails"):
-        pass
+    with pytest.raises(LookupError), client.websocket("/fails") as socket:
+        assert socket.receive() == "first"
     with client.websocket("/fails") as socket:
         with pytest.raises(LookupError):
             list(socket)
@@ -457,6 +459,7 @@ def test_what_a_session_raises_is_raised_where_the_test_waits(talk: Talk) -> Non
 
 def test_the_last_word_of_a_session_goes_out_before_it_is_closed(talk: Talk) -> None:
     with TestClient(talk).websocket("/waits") as socket:
+        assert talk.waiting.wait(30)
         socket.send("a")
         assert socket.receive() == "a"
         talk.go_on.set()
