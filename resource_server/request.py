@@ -473,26 +473,26 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+# Made and imported once, when JSON is first needed.
 _decode_json: Callable[[str], object] | None = None
-# Brackets that cannot be nested too deeply.
-_SHALLOW = 256
+_json_is_too_deep: Callable[[bytes], bool]
 
 
 def _parsed_json(request: Request) -> object:
-    global _decode_json  # noqa: PLW0603 - made once, when JSON is first needed
+    global _decode_json, _json_is_too_deep  # noqa: PLW0603 - as said there
     if _decode_json is None:
         from json import JSONDecoder
 
+        from .nesting import json_is_too_deep
+
+        _json_is_too_deep = json_is_too_deep
         # json.loads makes one for every text if it is given any option: 2 µs.
         _decode_json = JSONDecoder(parse_constant=_refuse_constant).decode
     content = request.body()
     if not content:
         raise BadRequest("the body is empty where JSON is expected")
-    if len(content) > _SHALLOW and content.count(b"[") + content.count(b"{") > _SHALLOW:
-        from .nesting import json_is_too_deep
-
-        if json_is_too_deep(content):
-            raise BadRequest("malformed JSON: nested too deeply")
+    if _json_is_too_deep(content):
+        raise BadRequest("malformed JSON: nested too deeply")
     # RFC 8259 §8.1: UTF-8; a byte order mark may be ignored.
     start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     try:

@@ -398,14 +398,14 @@ class Connection(Feeding):
 
     def send_response(self, data: bytes) -> None:
         """Send a response that was gathered with others, and go on."""
+        # Not by `_try_send`, nor first to `_settle`, as nearly all are taken whole: 0.5 µs.
         try:
             taken = self.sock.send(data)
         except BlockingIOError:
             taken = 0
         except OSError as error:
+            taken = 0
             self._lose(error)
-            self.drop()
-            return
         if taken == len(data):
             self._go_on()
         else:
@@ -441,8 +441,7 @@ class Connection(Feeding):
             self._begin_closing()
             return True
         self.deadline = loop.now + self.limits.keep_alive
-        if self._interest != _READ:
-            self._watch(_READ)
+        self._watch(_READ)
         if http.buffered:
             # Pipelined; the others get their turn first.
             self._resume()
@@ -480,8 +479,7 @@ class Connection(Feeding):
         try:
             self._output = self._try_send(self._output)
         except OSError as error:
-            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
-            self.broken = True
+            self._lose(error)
         if self._output is not None and len(self._output) == left and not self.broken:
             # Nothing was taken, so the deadline stays. TLS may have to read before it writes.
             if isinstance(self.sock, TLSSocket):

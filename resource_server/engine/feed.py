@@ -286,8 +286,7 @@ class Feeding(Exchange):
         try:
             self._output = rest = self._try_send(data)
         except OSError as error:
-            log.debug("A response to %s was not finished: %s", self.client_address[0], error)
-            self.broken = True
+            self._lose(error)
             return
         feed = self._feed
         if rest is not None and feed is not None:

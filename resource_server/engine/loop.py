@@ -77,7 +77,7 @@ log = logging.getLogger("resource_server")
 #: Seconds a handler may keep the lead.
 TAKE_OVER = 0.005
 #: Connections that are read ahead of their turn, …
-GATHERED = 64
+READ_AHEAD = 64
 #: … seconds that a response waits for others, to be sent with them, …
 GATHER = 0.0003
 #: … and seconds that a handler takes, on average, for which it waits at all.
@@ -165,13 +165,9 @@ class Loop:
         # Responses to be sent together, and when that is due at the latest (``time.perf_counter``).
         self._outgoing: list[tuple[Exchange, bytes]] = []
         self._send_at = 0.0
-        self._date = (0, b"")
-        #: the line that `date_line` gave at the beginning of this round
+        #: what `date_line` gave last, which is at the beginning of this round or later
         self.date = b""
-        self._door_lock = threading.Lock()
-        self._door: list[Source] = []
-        self._door_closed = False
-        self._signalled = False
+        self._second = 0
         self._max_connections = min(max_connections, descriptors_for_connections())
         # All loops of the server, and which of them gets the next connection.
         self._loops: list[Loop] = [self]
@@ -179,6 +175,11 @@ class Loop:
         self._open()
 
     def _open(self) -> None:
+        """Open the selector and the door."""
+        self._door_lock = threading.Lock()
+        self._door: list[Source] = []
+        self._door_closed = False
+        self._signalled = False
         self._selector = open_selector()
         if self._selector.is_limited:
             if os.name == "nt":
@@ -214,12 +215,12 @@ class Loop:
 
     def date_line(self) -> bytes:
         """The Date field of a response sent now (RFC 9110 §6.6.1), with its CRLF."""
-        second, line = self._date
         now = int(clock())
-        if now != second:
-            line = f"Date: {format_date(now)}\r\n".encode()
-            self._date = (now, line)
-        return line
+        if now != self._second:
+            # In this order for other threads, which may ask meanwhile.
+            self.date = f"Date: {format_date(now)}\r\n".encode()
+            self._second = now
+        return self.date
 
     def wake_standby(self) -> None:
         """Have the standby watch, as a handler has begun."""
@@ -354,13 +355,13 @@ class Loop:
             timeout = min(max(0.0, self._next_sweep - time.monotonic()), LONGEST_WAIT)
         events = self._selector.select(timeout)
         self.now = now = time.monotonic()
-        self.date = self.date_line()
+        self.date_line()
         if now >= self._next_sweep:
             self._sweep()
         # First, so that what has been read is served although reading another one fails.
         ready = self._ready
         ready.extend(events)
-        for peer, _ in events[:GATHERED]:
+        for peer, _ in events[:READ_AHEAD]:
             if peer.__class__ is Connection:
                 peer.receive()
         if self._resumed:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 SMALL_FILE = 64 * 1024
 #: How often a small file is read that changes meanwhile, before the client is asked to come later.
 ATTEMPTS = 3
-
-
 # If-Range means nothing without Range (RFC 9110 §13.1.5).
 _CONDITIONS = frozenset(
     ["if-none-match", "if-modified-since", "range", "if-match", "if-unmodified-since"]

@@ -14,6 +14,10 @@ from ..errors import (
 )
 from . import grammar
 
+TYPE_CHECKING = False  # importing typing itself takes 2 ms
+if TYPE_CHECKING:
+    from .limits import Limits
+
 # More digits than any length has; int() of a very long text would take time.
 _LENGTH_DIGITS = 18
 
@@ -90,6 +94,57 @@ class Section:
         return RequestHeaderFieldsTooLarge(
             f"The fields are together longer than {self._size} bytes."
         )
+
+
+def head_section(limits: Limits) -> Section:
+    """Return what looks at the lines of a request's head."""
+    return Section(
+        request_line=limits.request_line, fields=limits.header_fields, size=limits.header_bytes
+    )
+
+
+class PartialHead:
+    """A head that comes in pieces, or behind empty lines, or that breaks a rule.
+
+    :param limits: the sizes that a client may not exceed.
+    """
+
+    __slots__ = ("_empty_lines", "_limits", "_searched", "_section")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._empty_lines = 0
+        self._searched = 0
+        self._section = head_section(limits)
+
+    def skip_empty_lines(self, buffer: bytes) -> bytes:
+        """Return what is behind them: some clients send an extra CRLF after a body.
+
+        :raises BadRequest: when there are too many (RFC 9112 §2.2).
+        """
+        start = 0
+        while buffer.startswith(b"\r\n", start):
+            start += 2
+            self._empty_lines += 1
+            if self._empty_lines > self._limits.empty_lines:
+                raise BadRequest("Too many empty lines before the request.")
+        return buffer[start:]
+
+    def look(self, buffer: bytes) -> tuple[bytes, bytes, bytes, int, int] | None:
+        """Look at the lines that have come, one by one.
+
+        :returns: method, target and minor version, and between where the fields are; None until the
+            head is complete.
+        :raises HTTPError: for the first line, complete or not, that cannot belong to a valid head.
+        """
+        self._section.look(buffer)
+        end = buffer.find(b"\r\n\r\n", self._searched)
+        if end < 0:
+            # What was searched once is not searched again, however slowly the head arrives.
+            self._searched = max(0, len(buffer) - 3)
+            return None
+        start = buffer.find(b"\r\n", 0, end + 2)
+        return *parse_request_line(buffer[:start]), start, end
 
 
 def parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:

@@ -10,7 +10,7 @@ from ..errors import REASONS, BadRequest, HTTPError
 from ..headers import Headers
 from ..request import Request
 from . import grammar
-from .head import Framing, Section, parse_request_line, parse_target, read_framing
+from .head import Framing, PartialHead, Section, head_section, parse_target, read_framing
 from .states import Answering, Payload, Reading
 
 TYPE_CHECKING = False  # importing typing itself takes 2 ms
@@ -62,7 +62,6 @@ class HTTP1:
         "_buffer",
         "_chunk_overhead",
         "_complete",
-        "_empty_lines",
         "_framing",
         "_head",
         "_left",
@@ -92,10 +91,9 @@ class HTTP1:
         self.reading = HEAD
         self._answering = NOTHING
         self._buffer = b""
-        # Whether something before or of the next head has been looked at already, and how far that
-        # has come.
-        self._partial = False
-        self._empty_lines = 0
+        # The next head, if something before or of it has been looked at already.
+        self._partial: PartialHead | None = None
+        # Of the body's chunks: how far a size line has been searched, and the trailers.
         self._searched = 0
         self._section: Section | None = None
         self._left = 0
@@ -175,27 +173,30 @@ class HTTP1:
             return None
         buffer = self._buffer
         head = self._head
-        if head and buffer.startswith(head) and not self._partial:
+        if head and buffer.startswith(head) and self._partial is None:
             return self._repeat(client_address)
         try:
             # Nearly all heads come whole, and need no look at their single lines.
-            end = -1 if self._partial else buffer.find(b"\r\n\r\n")
+            end = -1 if self._partial is not None else buffer.find(b"\r\n\r\n")
             match = _match_request_line(buffer) if end > 0 else None
             if match is not None and (start := match.end(3)) <= self._limits.request_line:
                 name, raw_target, minor = match.groups()
             else:
-                found = self._look_for_head(buffer)
+                if not buffer:
+                    return None
+                self._partial = self._partial or PartialHead(self._limits)
+                self._buffer = buffer = self._partial.skip_empty_lines(buffer)
+                found = self._partial.look(buffer)
                 if found is None:
                     return None
                 name, raw_target, minor, start, end = found
-                buffer = self._buffer
+                self._partial = None
 
             block = buffer[start:end]
             known = block == self._block and minor == self._minor
             if not known:
                 self._read_fields(block, minor)
-            framing = self._framing
-            host = framing.host
+            host = self._framing.host
             if raw_target[0] == _SLASH and name != b"CONNECT":
                 target = raw_target.decode("ascii")
             else:
@@ -215,77 +216,28 @@ class HTTP1:
         except KeyError:
             method = name.decode("ascii")
         self.head_only = method == "HEAD"
-        self._buffer = buffer[end + 4 :]
-        self.trailers = None
-        self._answering = AWAITED
         if known:
             self._head = buffer[: end + 4] if end < _REMEMBERED_BYTES else b""
             self._line = (method, target, host)
-        if framing.length == 0:
-            self.reading = DONE
-        else:
-            self._expect_body(framing)
+        self._begin_exchange(buffer[end + 4 :])
         return Request.received(client_address, method, target, block, self.version, host)
 
     def _repeat(self, client_address: tuple[str, int]) -> Request:
         """Take a head that is the last one again, byte for byte, as clients send that poll."""
-        self._buffer = self._buffer[len(self._head) :]
-        self.trailers = None
-        self._answering = AWAITED
-        if self._framing.length == 0:
-            self.reading = DONE
-        else:
-            self._expect_body(self._framing)
+        self._begin_exchange(self._buffer[len(self._head) :])
         method, target, host = self._line
         return Request.received(client_address, method, target, self._block, self.version, host)
 
-    def _look_for_head(self, buffer: bytes) -> tuple[bytes, bytes, bytes, int, int] | None:
-        """Look at what has come, line by line: it may be incomplete, or break a rule.
-
-        :returns: method, target and minor version, and between where the fields are; or None.
-        """
-        if not buffer:
-            return None
-        self._partial = True
-        if buffer[:1] in b"\r\n":
-            buffer = self._skip_empty_lines()
-        self._look_at_head(buffer)
-        end = buffer.find(b"\r\n\r\n", self._searched)
-        if end < 0:
-            # What was searched once is not searched again, however slowly the head arrives.
-            self._searched = max(0, len(buffer) - 3)
-            return None
-        self._partial = False
-        self._empty_lines = self._searched = 0
-        self._section = None
-        start = buffer.find(b"\r\n", 0, end + 2)
-        return *parse_request_line(buffer[:start]), start, end
-
-    def _skip_empty_lines(self) -> bytes:
-        # RFC 9112 §2.2: some clients send an extra CRLF after a body.
-        buffer = self._buffer
-        start = 0
-        while buffer.startswith(b"\r\n", start):
-            start += 2
-            self._empty_lines += 1
-            if self._empty_lines > self._limits.empty_lines:
-                raise BadRequest("Too many empty lines before the request.")
-        self._buffer = buffer = buffer[start:]
-        return buffer
-
-    def _look_at_head(self, buffer: bytes) -> None:
-        """Look at the lines of a head one by one, as far as they have arrived.
-
-        :raises HTTPError: for the first line, complete or not, that cannot belong to a valid head.
-        """
-        if self._section is None:
-            limits = self._limits
-            self._section = Section(
-                request_line=limits.request_line,
-                fields=limits.header_fields,
-                size=limits.header_bytes,
-            )
-        self._section.look(buffer)
+    def _begin_exchange(self, rest: bytes) -> None:
+        """Go on behind a head, which has been understood."""
+        self._buffer = rest
+        self.trailers = None
+        self._answering = AWAITED
+        framing = self._framing
+        if framing.length == 0:
+            self.reading = DONE
+        else:
+            self._expect_body(framing)
 
     def _read_fields(self, block: bytes, minor: bytes) -> None:
         # One match tells that all fields are valid. If they are not, looking at the lines in their
@@ -296,7 +248,7 @@ class HTTP1:
             or block.count(b"\n") > limits.header_fields
             or grammar.FIELD_BLOCK.fullmatch(block) is None
         ):
-            self._look_at_head(self._buffer)
+            head_section(limits).look(self._buffer)
         self._framing = framing = read_framing(block, minor)
         # As long as the fields stay the same these do, as a connection that is not to be kept gets
         # no further request.

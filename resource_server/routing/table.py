@@ -230,7 +230,6 @@ class Table:
         for row in rows:
             self._paths.add(row)
         self._paths.close()
-        self._mounts.close()
         #: Endpoints by encoded path, with and without a slash at its end, and by method.
         self.literal: dict[str, dict[str, Endpoint]] = {}
         for row in rows:

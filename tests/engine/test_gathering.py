@@ -80,26 +80,20 @@ class TestSending:
         assert [client.read().status for client in pair] == [200, 200]
         assert {state_of(each) for each in known.connections} == {State.READING}
 
-    def test_before_a_handler_of_which_nothing_is_known(
-        self, known: Bench, pair: tuple[Client, Client]
+    @pytest.mark.parametrize("mean", [0.0, 0.001])
+    def test_before_a_handler_of_which_nothing_is_known_or_that_takes_longer(
+        self,
+        known: Bench,
+        pair: tuple[Client, Client],
+        mean: float,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         seen: list[bool] = []
-        known.endpoints["/new"] = Stub(lambda _: look(seen, pair[0]))
+        known.endpoints["/other"] = Stub(lambda _: look(seen, pair[0]), mean=mean)
         gather(known, pair[0])
         assert not has_answer(pair[0])
-        pair[1].send(ASK.replace(b"/ ", b"/new "))
-        known.turn()
-        assert seen == [True]
-        assert pair[1].read().status == 200
-
-    def test_before_a_handler_that_takes_longer(
-        self, known: Bench, pair: tuple[Client, Client], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        seen: list[bool] = []
-        known.endpoints["/long"] = Stub(lambda _: look(seen, pair[0]), mean=0.001)
         monkeypatch.setattr(loop, "QUICK", 0.0005)
-        gather(known, pair[0])
-        pair[1].send(ASK.replace(b"/ ", b"/long "))
+        pair[1].send(ASK.replace(b"/ ", b"/other "))
         known.turn()
         assert seen == [True]
         assert pair[1].read().status == 200
