@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .converter import PATH, STR, Converter, text_to_url
+from .converter import BUILT_IN, PATH, STR, Converter, text_to_url
 
 #: What no component can be: the answer of a step that does not take what it is shown.
 UNMATCHED = object()
@@ -58,6 +58,12 @@ class Step:
     def taking(self) -> Callable[[str], object] | None:
         """`take`, or None for a wildcard that takes any component but the empty one, as it is."""
         return None if self.converter is STR or self.converter is PATH else self.take
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether its value follows from the path, each time again, and cannot be changed."""
+        known = self.converter in BUILT_IN.values() or self.converter.to_python is str
+        return not self.name or (known and (self.joined or not self.many))
 
     @property
     def joined(self) -> bool:

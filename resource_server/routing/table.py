@@ -7,7 +7,8 @@ answers to HEAD, OPTIONS and to methods that it does not have. GET is left out a
 be a route for it and one for WebSockets, since the request's fields decide between them.
 
 Other paths are looked up by the components that stand where patterns have literals; the routes
-found are tried in the order of registration.
+found are tried in the order of registration. What was found is remembered of paths that are asked
+for twice in a row, as those are that somebody polls.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE",
 # Whose routes answer a method that has none of its own, in this order.
 _SUBSTITUTES: dict[str, tuple[str, ...]] = {"GET": (WEBSOCKET,), "HEAD": ("GET", WEBSOCKET)}
 _NO_GROUPS: dict[tuple[int, ...], _Group] = {}
+#: Paths with wildcards of which is remembered what they lead to, and how long one may be.
+MAX_REMEMBERED, _LONGEST_REMEMBERED = 256, 256
 
 
 class Entry:
@@ -66,7 +69,7 @@ def _opening(route: Route, scope: Scope) -> Endpoint:
 class _Row:
     """Routes of the same pattern, as long as putting them together changes no precedence."""
 
-    __slots__ = ("endpoints", "match", "order", "pattern", "scope")
+    __slots__ = ("endpoints", "is_constant", "match", "order", "pattern", "scope")
 
     def __init__(self, order: int, pattern: Pattern, scope: Scope) -> None:
         self.order = order
@@ -74,6 +77,7 @@ class _Row:
         #: matches a path for which the row is a candidate
         self.match = pattern.match_components if pattern.is_variable else pattern.take
         self.scope = scope
+        self.is_constant = all(step.is_constant for step in pattern.steps)
         self.endpoints: dict[str, Endpoint] = {}
 
 
@@ -200,9 +204,11 @@ class Table:
 
     __slots__ = (
         "_has_sockets",
+        "_latest",
         "_methods",
         "_mounts",
         "_paths",
+        "_remembered",
         "_root",
         "_server_wide",
         "literal",
@@ -230,6 +236,11 @@ class Table:
         for row in rows:
             self._paths.add(row)
         self._paths.close()
+        # The last path that was searched for, and what is known of such: by method and path. Any
+        # thread writes both; the dictionary is replaced when it is full, so that none loses a key
+        # that it has just seen there.
+        self._latest = ""
+        self._remembered: dict[tuple[str, str], tuple[Endpoint, dict[str, object]]] = {}
         #: Endpoints by encoded path, with and without a slash at its end, and by method.
         self.literal: dict[str, dict[str, Endpoint]] = {}
         for row in rows:
@@ -285,6 +296,10 @@ class Table:
         Raises whatever a converter raises, but for ValueError.
         """
         method, raw_path = request.method, request.raw_path
+        remembered, key = self._remembered, (method, raw_path)
+        if key in remembered:
+            endpoint, matches = remembered[key]
+            return endpoint, matches.copy()
         if method not in self._methods:
             return self._root.not_implemented, {}
         if raw_path == "*" and method == "OPTIONS":
@@ -298,10 +313,29 @@ class Table:
         if self._has_sockets and method == "GET" and _may_open(rows, request):
             found = _first(rows, WEBSOCKET, components)
         found = found or _first(rows, method, components)
-        if found is None:
+        if found is not None:
+            if raw_path == self._latest:
+                self._remember(key, rows, found)
+            self._latest = raw_path
+        else:
             for each in _SUBSTITUTES.get(method, ()):
                 found = found or _first(rows, each, components)
         return found or self._without_route(method, rows, components)
+
+    def _remember(
+        self, key: tuple[str, str], rows: Iterable[_Row], found: tuple[Endpoint, dict[str, object]]
+    ) -> None:
+        """Remember what a search has found, if only method and path have decided."""
+        method, raw_path = key
+        if len(raw_path) > _LONGEST_REMEMBERED:
+            return
+        for row in rows:
+            if not row.is_constant or (method == "GET" and WEBSOCKET in row.endpoints):
+                return
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered = {}
+        endpoint, matches = found
+        self._remembered[key] = endpoint, matches.copy()
 
     def _without_route(
         self, method: str, rows: Iterable[_Row], components: Sequence[str]

@@ -17,6 +17,7 @@ from resource_server.response import Response
 from resource_server.routing.pattern import Converter, Pattern
 from resource_server.routing.resource import Resource, get
 from resource_server.routing.router import Endpoint, Router
+from resource_server.routing.table import MAX_REMEMBERED
 
 
 def request(method: str, path: str) -> Request:
@@ -191,6 +192,65 @@ def test_a_converter_that_fails_otherwise_is_the_servers_fault(
     assert answer(router, "GET", "/gone")[0] == 410
 
 
+def test_a_path_asked_again_has_values_of_its_own() -> None:
+    router = router_of(("GET", "/:x(int)/:y+"))
+    found = []
+    for _ in range(4):
+        asked = request("GET", "/7/a/b")
+        router.resolve(asked)
+        found.append(dict(asked.matches))
+        asked.matches["x"] = asked.matches["z"] = "changed"
+    assert found == [{"x": 7, "y": "a/b"}] * 4
+
+
+def test_methods_of_a_path_asked_again_are_kept_apart() -> None:
+    router = router_of(("GET", "/:x"), ("PUT", "/:x"))
+    for _ in range(3):
+        assert answer(router, "GET", "/a") == (200, "0 {'x': 'a'}")
+        assert answer(router, "PUT", "/a") == (200, "1 {'x': 'a'}")
+        assert answer(router, "PATCH", "/a")[0] == 405
+
+
+def test_a_route_that_is_added_counts_for_a_path_asked_before() -> None:
+    router = Router()
+    router.register_routes([("GET", "/:x", says("0")), ("GET", "/b/:x", says("1"))])
+    for _ in range(3):
+        assert answer(router, "GET", "/b/c") == (200, "1 {'x': 'c'}")
+        assert answer(router, "PUT", "/b/c")[0] == 405
+    router.register_routes([("PUT", "/b/:x", says("2"))])
+    for _ in range(3):
+        assert answer(router, "PUT", "/b/c") == (200, "2 {'x': 'c'}")
+
+
+def test_values_that_may_be_others_the_next_time_are_made_each_time() -> None:
+    count = iter(range(100))
+    converters = {"counted": Converter("[a-z]+", lambda _: next(count), str)}
+    router = router_of(("GET", "/:x(counted)"), ("GET", "/n/:x(int)+"), converters=converters)
+    seen = []
+    for _ in range(4):
+        asked = request("GET", "/a")
+        router.resolve(asked)
+        seen.append(asked.matches["x"])
+    assert seen == [0, 1, 2, 3]
+    for _ in range(4):
+        asked = request("GET", "/n/1/2")
+        router.resolve(asked)
+        assert asked.matches == {"x": [1, 2]}
+        asked.matches["x"].append(3)
+
+
+def test_what_is_remembered_of_paths_is_bounded() -> None:
+    router = router_of(("GET", "/a/:x"))
+    long = "/a/" + "x" * 5000
+    for path in [f"/a/{number}" for number in range(3 * MAX_REMEMBERED)] + [long]:
+        for _ in range(3):
+            assert answer(router, "GET", path) == (200, f"0 {{'x': '{path[3:]}'}}")
+        table = router._table
+        assert table is not None
+        assert 0 < len(table._remembered) <= MAX_REMEMBERED
+        assert ("GET", long) not in table._remembered
+
+
 def test_a_router_without_routes_answers_404() -> None:
     assert answer(Router(), "GET", "/")[0] == 404
 
@@ -307,7 +367,11 @@ def test_the_tables_answer_as_a_scan_of_all_routes_would(
     if not mine and method == "HEAD":
         mine = [i for registered, i in found if registered == "GET"]
     socket = method != "PUT" and any(registered == "WEBSOCKET" for registered, _ in found)
-    headers = {"Connection": "Upgrade", "Upgrade": "websocket"} if upgrade else {}
+    asking = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    # What is remembered of those before changes nothing.
+    for before in ({}, {}, asking, {}):
+        router.dispatch(Request(("h", 1), method, path, headers=before))
+    headers = asking if upgrade else {}
     response = router.dispatch(Request(("h", 1), method, path, headers=headers))
     status, text = response.status_code, (response.body or b"").decode()
     if socket and method == "GET" and upgrade:
