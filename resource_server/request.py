@@ -231,6 +231,10 @@ class Request:
         self.host = host
         return self
 
+    def hold(self, content: bytes) -> None:
+        """Take the whole body, which has come with the head; for the engine."""
+        self._content = content
+
     if not TYPE_CHECKING:  # pragma: no branch
 
         def __getattr__(self, name: str) -> object:
@@ -474,21 +478,30 @@ def _refuse_constant(name: str) -> None:
 
 
 # Made and imported once, when JSON is first needed.
-_decode_json: Callable[[str], object] | None = None
+_decode_json: Callable[[str], object]
+_scan_json: Callable[[str, int], tuple[object, int]] | None = None
 _json_is_too_deep: Callable[[bytes], bool]
 
 
+def _prepare_json() -> None:
+    global _decode_json, _scan_json, _json_is_too_deep  # noqa: PLW0603 - as said there
+    from json import JSONDecoder
+
+    from .nesting import json_is_too_deep
+
+    # json.loads makes a decoder for every text if it is given any option: 2 µs.
+    decoder = JSONDecoder(parse_constant=_refuse_constant)
+    _json_is_too_deep = json_is_too_deep
+    _decode_json = decoder.decode
+    # Last, as another thread may look for it.
+    _scan_json = decoder.scan_once  # type: ignore[attr-defined]
+
+
 def _parsed_json(request: Request) -> object:
-    global _decode_json, _json_is_too_deep  # noqa: PLW0603 - as said there
-    if _decode_json is None:
-        from json import JSONDecoder
-
-        from .nesting import json_is_too_deep
-
-        _json_is_too_deep = json_is_too_deep
-        # json.loads makes one for every text if it is given any option: 2 µs.
-        _decode_json = JSONDecoder(parse_constant=_refuse_constant).decode
-    content = request.body()
+    if _scan_json is None:
+        _prepare_json()
+    assert _scan_json is not None
+    content = request._content
     if not content:
         raise BadRequest("the body is empty where JSON is expected")
     if _json_is_too_deep(content):
@@ -496,7 +509,13 @@ def _parsed_json(request: Request) -> object:
     # RFC 8259 §8.1: UTF-8; a byte order mark may be ignored.
     start = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     try:
-        return _decode_json((content[start:] if start else content).decode())
+        text = (content[start:] if start else content).decode()
+        try:
+            value, end = _scan_json(text, 0)
+        except StopIteration:
+            end = -1
+        # A text that is nothing but a value needs no look at what is around it: 1 µs.
+        return value if end == len(text) else _decode_json(text)
     except UnicodeDecodeError as error:
         raise BadRequest(f"malformed JSON: byte {start + error.start} is not UTF-8") from error
     except ValueError as error:
@@ -521,6 +540,13 @@ def _source(request: Request) -> IO[bytes]:
         return BytesIO(object.__getattribute__(request, "_content"))
     except AttributeError:
         return request.stream
+
+
+def _stream(request: Request) -> IO[bytes]:
+    try:
+        return BytesIO(object.__getattribute__(request, "_content"))
+    except AttributeError:
+        return BytesIO()
 
 
 def _decoded_message(request: Request) -> object:
@@ -558,7 +584,7 @@ _COMPUTED: dict[str, Callable[[Request], object]] = {
     "scheme": lambda _: "http",
     "server_address": lambda _: ("", 0),
     "state": _state,
-    "stream": lambda _: BytesIO(),
+    "stream": _stream,
     "trailers": lambda _: Headers(),
     "upgrade": _upgrade,
     "url": _url,

@@ -307,6 +307,12 @@ class TestBody:
         assert request.stream.read() == b""
         assert received().body() == b""
 
+    def test_the_body_that_the_engine_gives(self) -> None:
+        request = received()
+        request.hold(b"abc")
+        assert request.stream.read(1) == b"a"
+        assert (request.body(), request.stream.read(), request.text()) == (b"abc", b"bc", "abc")
+
     def test_text(self) -> None:
         assert posted("é".encode()).text() == "é"
         assert posted(b"\xe9", "text/plain; charset=latin1").text() == "é"

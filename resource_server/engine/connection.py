@@ -12,7 +12,6 @@ import logging
 import math
 import selectors
 import socket
-from io import BytesIO
 from time import perf_counter
 
 from ..errors import (
@@ -243,7 +242,8 @@ class Connection(Feeding):
 
     def _begin_body(self, request: Request, endpoint: Endpoint) -> bool:
         http = self.http
-        length = http.content_length
+        framing = http.framing
+        length = framing.length
         if endpoint.error is not None:
             # A small body is read and dropped, which keeps the connection; otherwise the answer
             # does not wait, and the connection ends with it.
@@ -253,19 +253,19 @@ class Connection(Feeding):
             error = ContentTooLarge(f"The body is longer than {endpoint.max_content_length} bytes.")
             return self._run(request, Refusal(endpoint, error))
         else:
-            if http.content_encoded:
+            if framing.encoded:
                 refused = refused_coding(request, endpoint)
                 if refused is not None:
                     return self._run(request, Refusal(endpoint, refused))
             elif (
                 length is not None
-                and length <= http.buffered
                 and length <= self.limits.body_memory
                 and not (endpoint.stream or endpoint.progress)
+                and (content := http.whole_body()) is not None
             ):
                 # All of it has come with the head: nothing has to be kept until the rest does,
                 # which takes 3 µs.
-                request.stream = BytesIO(http.read_body())
+                request.hold(content)
                 return self._run(request, endpoint)
             if endpoint.progress is not None:
                 request.exchange = self

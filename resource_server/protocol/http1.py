@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .limits import Limits
 
 # Looking a member up on its class costs more than a global, and these are read for every request.
-HEAD, DONE, CLOSED = Reading.HEAD, Reading.DONE, Reading.CLOSED
+HEAD, BODY, DONE, CLOSED = Reading.HEAD, Reading.LENGTH, Reading.DONE, Reading.CLOSED
 NOTHING, AWAITED, STARTED = Answering.NOTHING, Answering.AWAITED, Answering.STARTED
 NO_PAYLOAD, LENGTH = Payload.NONE, Payload.LENGTH
 
@@ -62,7 +62,6 @@ class HTTP1:
         "_buffer",
         "_chunk_overhead",
         "_complete",
-        "_framing",
         "_head",
         "_left",
         "_limits",
@@ -75,6 +74,7 @@ class HTTP1:
         "_sends_left",
         "_tunnel",
         "expects_continue",
+        "framing",
         "head_only",
         "keep_alive",
         "paused",
@@ -103,7 +103,8 @@ class HTTP1:
         # The last head, if it had these fields, too; and what its line said.
         self._head = b""
         self._line = ("", "", "")
-        self._framing = _NO_FRAMING
+        #: what the fields of the last head say about the connection and the body
+        self.framing = _NO_FRAMING
         self._sends_left = 0
         self._complete = False
         # whether a 2xx response begins a tunnel (CONNECT)
@@ -139,16 +140,6 @@ class HTTP1:
     def body_complete(self) -> bool:
         """Whether the request has been received to its last byte."""
         return self.reading is DONE
-
-    @property
-    def content_length(self) -> int | None:
-        """The body's length in bytes as declared, or None when it is chunked."""
-        return self._framing.length
-
-    @property
-    def content_encoded(self) -> bool:
-        """Whether the body is in a content coding: there is a Content-Encoding field."""
-        return self._framing.encoded
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent. Once the connection is closed it is thrown away."""
@@ -196,7 +187,7 @@ class HTTP1:
             known = block == self._block and minor == self._minor
             if not known:
                 self._read_fields(block, minor)
-            host = self._framing.host
+            host = self.framing.host
             if raw_target[0] == _SLASH and name != b"CONNECT":
                 target = raw_target.decode("ascii")
             else:
@@ -233,7 +224,7 @@ class HTTP1:
         self._buffer = rest
         self.trailers = None
         self._answering = AWAITED
-        framing = self._framing
+        framing = self.framing
         if framing.length == 0:
             self.reading = DONE
         else:
@@ -249,7 +240,7 @@ class HTTP1:
             or grammar.FIELD_BLOCK.fullmatch(block) is None
         ):
             head_section(limits).look(self._buffer)
-        self._framing = framing = read_framing(block, minor)
+        self.framing = framing = read_framing(block, minor)
         # As long as the fields stay the same these do, as a connection that is not to be kept gets
         # no further request.
         self.keep_alive = framing.keep_alive
@@ -264,8 +255,25 @@ class HTTP1:
             self.reading = Reading.CHUNK_SIZE
             self._left = self._chunk_overhead = 0
         else:
-            self.reading = Reading.LENGTH
+            self.reading = BODY
             self._left = framing.length
+
+    def whole_body(self) -> bytes | None:
+        """The body, if it has a length and has been received to its end; else None.
+
+        What `read_body` does for any body, for most of them in a third of the time.
+        """
+        buffer, length = self._buffer, self._left
+        if self.reading is not BODY or len(buffer) < length:
+            return None
+        self.expects_continue = False
+        self._left = 0
+        self.reading = DONE
+        if len(buffer) == length:
+            self._buffer = b""
+            return buffer
+        self._buffer = buffer[length:]
+        return buffer[:length]
 
     def read_body(self) -> bytes:
         """The part of the body that has arrived since the last call, decoded; b"" for none.
@@ -274,7 +282,7 @@ class HTTP1:
 
         :raises HTTPError: 400 or 431 when the chunked coding breaks a rule (RFC 9112 §7.1).
         """
-        if self.reading is Reading.LENGTH:
+        if self.reading is BODY:
             data = self._buffer
             if not data:
                 return b""
@@ -401,7 +409,7 @@ class HTTP1:
     @property
     def client_closes(self) -> bool:
         """Whether the client said with its request, now complete, that it will send no other."""
-        return not self._framing.keep_alive and self._complete
+        return not self.framing.keep_alive and self._complete
 
     def continue_(self) -> bytes:
         """Ask for the body: ``100 Continue`` (RFC 9110 §15.2.1).

@@ -144,7 +144,7 @@ class Exchange:
 
     def _with_body(self, request: Request, endpoint: Endpoint) -> Response:
         http = self.http
-        length = http.content_length
+        length = http.framing.length
         limit = endpoint.max_content_length
         if endpoint.error is not None:
             limit = self.limits.body_memory

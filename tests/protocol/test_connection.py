@@ -86,6 +86,37 @@ def test_nothing_received_is_nothing_asked() -> None:
     assert (http.buffered, http.read_body(), http.body_complete) == (0, b"", False)
 
 
+def test_a_body_that_has_come_whole_is_taken_at_once() -> None:
+    post = head("Content-Length: 3", line="POST / HTTP/1.1")
+    for behind in (b"", NEXT):
+        http = receiving(post + b"abc" + behind)
+        assert (http.whole_body(), http.body_complete, http.buffered) == (b"abc", True, len(behind))
+        assert http.whole_body() is None
+    for size in range(3):
+        http = receiving(post + b"abc"[:size])
+        assert (http.whole_body(), http.body_complete, http.buffered) == (None, False, size)
+        http.receive(b"abc"[size:])
+        assert (http.whole_body(), http.body_complete) == (b"abc", True)
+    # What has been read of it before is not part of it.
+    http = receiving(post + b"a")
+    assert http.read_body() == b"a"
+    http.receive(b"bc" + NEXT)
+    assert (http.whole_body(), http.buffered) == (b"bc", len(NEXT))
+    expecting = receiving(head("Content-Length: 1", "Expect: 100-continue", line="PUT / HTTP/1.1"))
+    assert (expecting.whole_body(), expecting.expects_continue) == (None, True)
+    expecting.receive(b"a")
+    assert (expecting.whole_body(), expecting.expects_continue) == (b"a", False)
+
+
+def test_a_body_without_a_length_is_not_taken_whole() -> None:
+    chunked = head("Transfer-Encoding: chunked", line="POST / HTTP/1.1") + b"1\r\na\r\n0\r\n\r\n"
+    assert HTTP1(Limits()).whole_body() is None
+    assert receiving(head()).whole_body() is None
+    http = receiving(chunked)
+    assert http.whole_body() is None
+    assert (http.read_body(), http.body_complete) == (b"a", True)
+
+
 def test_the_end_announced_by_the_client_is_known() -> None:
     # It then sends nothing more that could be lost (RFC 9112 §9.6).
     close = head("Connection: close", "Content-Length: 1", line="POST / HTTP/1.1")

@@ -209,7 +209,7 @@ class TestCountedBodies:
         http.receive(head("Content-Length: 6", line=POST) + b"ab")
         assert http.read_body() == b""
         http.next_request(CLIENT)
-        assert (http.content_length, http.body_complete) == (6, False)
+        assert (http.framing.length, http.body_complete) == (6, False)
         assert (http.read_body(), http.read_body(), http.buffered) == (b"ab", b"", 0)
         http.receive(b"cd")
         assert (http.read_body(), http.body_complete) == (b"cd", False)
