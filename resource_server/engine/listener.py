@@ -277,10 +277,14 @@ class Listener:
 
     def on_event(self, _mask: int) -> bool:
         """Accept what has arrived. Always True: the lead stays with the caller."""
-        if self._loop.stopping:
-            # Closed since the selector reported it.
-            return True
-        for _ in range(ACCEPT_BATCH):
+        # Otherwise it is closed in a moment, or has been since the selector reported it.
+        if not self._loop.stopping:
+            self.accept(ACCEPT_BATCH)
+        return True
+
+    def accept(self, most: int) -> None:
+        """Accept up to so many connections of those that have arrived."""
+        for _ in range(most):
             try:
                 sock, peer = self.sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -291,7 +295,6 @@ class Listener:
                 self._loop.pause_accepting(error)
                 break
             self._loop.admit(sock, self._peer_address(peer), self)
-        return True
 
     def _peer_address(self, peer: object) -> tuple[str, int]:
         if not self.is_tcp or not isinstance(peer, tuple):

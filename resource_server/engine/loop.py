@@ -85,6 +85,8 @@ QUICK = 0.0002
 #: Rounds of ``TAKE_OVER`` seconds without a handler after which the standby sleeps until it is
 #: woken.
 QUIET_ROUNDS = 20
+#: Connections that are accepted when the loop stops, as they wait for it already.
+MAX_BACKLOG = 4096
 #: Connections that may expire before those that are alive get their turn.
 SWEEP_BATCH = 50
 #: Seconds between log lines about the same trouble.
@@ -537,6 +539,9 @@ class Loop:
         self._ending = self.stopping = True
         self._ignore_listeners()
         for listener in self._listeners:
+            if self.now < min(deadline, self.idle_until):
+                # Closing would reset those that have connected, and may still ask.
+                listener.accept(MAX_BACKLOG)
             listener.close()
         self._listeners = []
         self._paused = False

@@ -373,6 +373,29 @@ class TestAccepting:
             assert bench.listener.on_event(selectors.EVENT_READ)
             assert bench.loop.connections == set()
 
+    def test_who_waits_to_be_accepted_when_it_stops_may_ask(self, bench: Bench) -> None:
+        clients = [Client(bench.address) for _ in range(8)]
+        bench.loop.stop(time.monotonic() + PATIENCE, idle_grace=PATIENCE)
+        while not bench.connections:
+            bench.turn()
+        with pytest.raises(ConnectionError):
+            Client(bench.address)
+        for client in clients:
+            client.ask("/")
+        while any(each.state is not State.CLOSING for each in bench.connections):
+            bench.turn()
+        for client in clients:
+            answer = client.read()
+            assert (answer.body, answer.fields["connection"]) == (b"hello", "close")
+            client.sock.close()
+
+    def test_nobody_waits_to_be_accepted_by_one_that_stops_at_once(self, bench: Bench) -> None:
+        with Client(bench.address) as client:
+            bench.loop.stop(time.monotonic() + PATIENCE)
+            bench.turn()
+            assert bench.connections == []
+            assert client.is_closed()
+
     def test_on_windows_select_counts_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(selectors, "DefaultSelector", selectors.SelectSelector)
         monkeypatch.setattr("resource_server.engine.loop.os.name", "nt")
