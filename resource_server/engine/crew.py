@@ -162,11 +162,6 @@ class Crew:
         """Whether jobs wait for a thread."""
         return self._spare < 0
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether jobs are under way, or wait, other than roles and those that last."""
-        return self._count - self._spare > self._roles + self._hosted + self._waiting
-
     def close(self) -> None:
         """A loop has ended: after the last one take no more jobs, and let every thread end.
 

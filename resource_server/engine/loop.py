@@ -96,8 +96,6 @@ LOG_EVERY = 60.0
 SELECT_SIZE = 1024
 
 _READ = selectors.EVENT_READ
-# Let another thread run, if one can.
-_give_way = getattr(os, "sched_yield", None) or partial(time.sleep, 0)
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Length: 29\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
@@ -357,10 +355,6 @@ class Loop:
             timeout = None
         else:
             timeout = min(max(0.0, self._next_sweep - time.monotonic()), LONGEST_WAIT)
-        if self.crew.is_busy:
-            # A worker may have come back from a wait, and needs what this thread keeps hold of for
-            # as long as there is something to read: the interpreter's lock, and the core.
-            _give_way()
         events = self._selector.select(timeout)
         self.now = now = time.monotonic()
         self.date_line()

@@ -29,11 +29,6 @@ def wait_for(size: int, crew: Crew) -> None:
         assert time.monotonic() < deadline
 
 
-def is_busy(crew: Crew) -> bool:
-    """Now: a type checker takes a property to stay as it was compared."""
-    return crew.is_busy
-
-
 def test_a_job_is_done_in_another_thread(crew: Crew) -> None:
     done = threading.Event()
     inside: list[bool] = []
@@ -83,43 +78,6 @@ def test_jobs_beyond_the_limit_wait(crew: Crew) -> None:
     gate.set()
     for _ in range(6):
         assert began.acquire(timeout=PATIENCE)
-
-
-def test_it_is_busy_while_jobs_are_under_way_that_are_no_roles() -> None:
-    crew = Crew(2)
-    gates = [threading.Event() for _ in range(4)]
-    begun = threading.Semaphore(0)
-    ended = threading.Event()
-
-    def job(gate: threading.Event) -> None:
-        begun.release()
-        assert gate.wait(PATIENCE)
-
-    def waiting_job(gate: threading.Event) -> None:
-        crew.begin_waiting()
-        job(gate)
-        crew.end_waiting()
-        ended.set()
-
-    assert not is_busy(crew)
-    for gate in gates[:2]:
-        crew.submit(partial(job, gate), role=True)
-    crew.host(partial(job, gates[2]))
-    for _ in range(3):
-        assert begun.acquire(timeout=PATIENCE)
-    assert not is_busy(crew)
-    crew.submit(partial(waiting_job, gates[3]))
-    assert begun.acquire(timeout=PATIENCE)
-    # It waits for its client.
-    assert not is_busy(crew)
-    working = threading.Event()
-    crew.submit(partial(job, working))
-    assert is_busy(crew)
-    for gate in (*gates, working):
-        gate.set()
-    assert ended.wait(PATIENCE)
-    crew.close()
-    assert crew.join(time.monotonic() + PATIENCE)
 
 
 def test_a_role_gets_a_thread_beyond_the_limit(crew: Crew) -> None:
