@@ -69,7 +69,7 @@ class TestLimits:
         assert limits.empty_lines >= 1  # RFC 9112 §2.2
         assert limits.header_bytes >= 16384
 
-    @pytest.mark.parametrize("name", Limits.__slots__)
+    @pytest.mark.parametrize("name", sorted(Limits.__annotations__))
     @pytest.mark.parametrize("value", [0, -1, float("nan")])
     def test_each_is_positive(self, name: str, value: float) -> None:
         with pytest.raises(ValueError, match=name):
@@ -78,5 +78,22 @@ class TestLimits:
     def test_they_are_named_and_do_not_change(self) -> None:
         with pytest.raises(TypeError):
             Limits(8192)  # type: ignore[call-arg]
-        with pytest.raises(AttributeError):
-            Limits().head = 1.0  # type: ignore[misc]
+        with pytest.raises(TypeError, match="no 'body'; it has request_line, "):
+            Limits(body=1)  # type: ignore[call-arg]
+        limits = Limits()
+        with pytest.raises(AttributeError, match="head"):
+            limits.head = 1.0  # type: ignore[misc]
+        with pytest.raises(AttributeError, match="head"):
+            del limits.head
+        assert limits.head == 10.0
+
+    def test_they_are_values(self) -> None:
+        assert Limits(head=3) == Limits(head=3.0) != Limits()
+        assert len({Limits(head=3), Limits(head=3), Limits(), "limits"}) == 3
+        something: object = 0
+        assert Limits() != something
+        assert repr(Limits(head=3)) == repr(Limits()).replace("head=10.0", "head=3")
+
+    def test_the_help_gives_the_reason_of_each(self) -> None:
+        for name in Limits.__annotations__:
+            assert f":param {name}: " in (Limits.__doc__ or "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-import tracemalloc
 from typing import Any
 
 from resource_server import (
@@ -52,6 +51,8 @@ class Bench(Resource):
     @get("/memory")
     def memory(self, request: Request) -> Response:
         """Python's own memory in bytes, if it is traced."""
+        import tracemalloc
+
         gc.collect()
         return Response(str(tracemalloc.get_traced_memory()[0]))
 
@@ -77,6 +78,9 @@ def main() -> None:
     router.mount("/files", FileResource(work.FILES))
     key, certificate = work.TLS or (None, None)
     if "BENCH_TRACE" in os.environ:
+        # Imported when it is wanted: who measures the start of a server does not.
+        import tracemalloc
+
         tracemalloc.start()
     HTTPServer(
         (work.HOST, work.PORT),
