@@ -40,7 +40,11 @@ def main() -> None:
     command, directory = sys.argv[1:]
     tls = ""
     if work.TLS is not None:
-        tls = f"ssl; ssl_certificate {work.TLS[1]}; ssl_certificate_key {work.TLS[0]}"
+        # The versions that all others speak; of itself an older nginx leaves out TLS 1.3.
+        tls = (
+            f"ssl; ssl_protocols TLSv1.2 TLSv1.3;"
+            f" ssl_certificate {work.TLS[1]}; ssl_certificate_key {work.TLS[0]}"
+        )
     text = CONFIGURATION
     for name, value in (
         # Without it, one that root starts may not read what is only root's.
