@@ -177,8 +177,9 @@ class HTTPServer:
             quarter of a second; and up to a second while the loop is held by code of the
             application that it called (a converter, for instance) or the machine is very busy.
         :param idle_grace: seconds in which an idle connection may send one more request, whose
-            answer says that it is the last, instead of being closed at once. So no client meets a
-            closed connection just when it uses it, while another server takes the address over.
+            answer says that it is the last, instead of being closed at once; and so may those that
+            have connected, but were not accepted yet. So no client meets a closed connection just
+            when it uses it, while another server takes the address over.
         :returns: whether everything has ended: False if a handler is still running in its thread,
             if the loop does not come back, or when called from a handler.
         """
