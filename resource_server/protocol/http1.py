@@ -261,7 +261,7 @@ class HTTP1:
     def whole_body(self) -> bytes | None:
         """The body, if it has a length and has been received to its end; else None.
 
-        What `read_body` does for any body, for most of them in a third of the time.
+        So most of them are read in one step; `read_body` reads any.
         """
         buffer, length = self._buffer, self._left
         if self.reading is not BODY or len(buffer) < length:

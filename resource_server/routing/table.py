@@ -1,4 +1,4 @@
-"""The routes of a Router compiled for look-up; a Table never changes once it is made.
+"""The routes of a Router compiled for look-up; those of a Table never change.
 
 A literal path is a key of `Table.literal`: look-up costs one access, however many routes there are.
 What can be known of it is known before: which route has each method (the first registered that
