@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..response import Response
 
 _access = logging.getLogger("resource_server.access")
-#: Whether anybody wants access lines: ``is_logged(INFO)``. The logger's own, for every response.
+#: Whether anybody wants access lines: ``is_logged(INFO)``. The logger's own, for every round.
 is_logged = _access.isEnabledFor
 
 # What a terminal or a log viewer could take for a command, or for the end of the line.

@@ -26,7 +26,7 @@ from ..response import error_response
 from .body import CollectedBody
 from .coding import open_body, refused_coding
 from .endpoint import Refusal, learn
-from .exchange import close_response
+from .exchange import close_response, no_response
 from .feed import Feeding
 from .state import State
 from .tls import TLSSocket
@@ -357,7 +357,11 @@ class Connection(Feeding):
         self.state = WORKING
         # Foreign code: if it takes long, the standby takes the lead up.
         started = loop.lay_down(endpoint)
-        response = self._call(request, endpoint)
+        # As `_call` does, without the call.
+        try:
+            response = endpoint(request)
+        except BaseException:  # noqa: BLE001 - SystemExit and MemoryError included
+            response = no_response()
         leads = loop.take_up()
         learn(endpoint, perf_counter() - started)
         if not leads:
@@ -441,7 +445,8 @@ class Connection(Feeding):
             self._begin_closing()
             return True
         self.deadline = loop.now + self.limits.keep_alive
-        self._watch(_READ)
+        if self._interest != _READ:
+            self._watch(_READ)
         if http.buffered:
             # Pipelined; the others get their turn first.
             self._resume()

@@ -8,14 +8,14 @@ touches the socket and the protocol.
 from __future__ import annotations
 
 import socket
-from logging import INFO, getLogger
+from logging import getLogger
 from time import perf_counter
 
 from ..errors import Disconnected, ExpectationFailed, HTTPError, InternalServerError
 from ..protocol.http1 import HTTP1, NO_PAYLOAD
 from ..protocol.states import Payload
 from ..response import Response, error_response, instance_of
-from .access import is_logged, log_access
+from .access import log_access
 from .body import CollectedBody, LiveBody
 from .coding import open_body
 from .defects import log_exception
@@ -189,8 +189,7 @@ class Exchange(Wire):
         try:
             return endpoint(request)
         except BaseException:  # noqa: BLE001 - SystemExit and MemoryError included
-            log_exception("An endpoint raised.")
-            return _FAILED
+            return no_response()
 
     def _deliver(
         self,
@@ -236,7 +235,7 @@ class Exchange(Wire):
             self._let_go()
         if request is not None:
             request.exchange = None
-        if is_logged(INFO):
+        if loop.access_logged:
             log_access(self.client_address, request, response, sent, perf_counter() - started)
         return later
 
@@ -544,6 +543,12 @@ def _check_source(response: Response) -> None:
         raise ValueError(
             "the content of this response has been sent before; make a new one each time"
         )
+
+
+def no_response() -> Response:
+    """Log that an endpoint has raised, which none should; the response in place of its own."""
+    log_exception("An endpoint raised.")
+    return _FAILED
 
 
 def close_response(response: Response) -> None:

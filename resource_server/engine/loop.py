@@ -50,6 +50,7 @@ from time import perf_counter
 from time import time as clock
 
 from ..headers import format_date
+from .access import is_logged
 from .connection import Connection
 from .defects import log_exception
 from .door import Arrival, Door, Stop
@@ -170,6 +171,8 @@ class Loop:
         #: what `date_line` gave last, which is at the beginning of this round or later
         self.date = b""
         self._second = 0
+        #: whether a line is logged for each response, as it was at the beginning of this round
+        self.access_logged = False
         self._max_connections = min(max_connections, descriptors_for_connections())
         # All loops of the server, and which of them gets the next connection.
         self._loops: list[Loop] = [self]
@@ -358,6 +361,7 @@ class Loop:
         events = self._selector.select(timeout)
         self.now = now = time.monotonic()
         self.date_line()
+        self.access_logged = is_logged(logging.INFO)
         if now >= self._next_sweep:
             self._sweep()
         # First, so that what has been read is served although reading another one fails.
