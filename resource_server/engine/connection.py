@@ -190,6 +190,9 @@ class Connection(Feeding):
             self.state = READING
             self.deadline = self.loop.now + self.limits.head
             self._watch(_READ)
+            if self.loop.stopping:
+                # Idle from now on, as far as a stop is concerned.
+                self.stop()
             # OpenSSL may hold a request already, which makes no socket readable.
             return self.on_event(_READ)
         return True

@@ -195,6 +195,34 @@ class TestExchanges:
         assert server.stop()
         assert client.is_closed()
 
+    @pytest.mark.parametrize("grace", [PATIENCE, 0.1])
+    def test_a_handshake_may_end_while_it_stops(
+        self, serve: Serve, files: Files, grace: float
+    ) -> None:
+        """From then on it is idle: it may ask once within the grace, and holds nobody after it."""
+        limits = Limits(handshake=1000, head=1000)
+        server = serve(App(), privkey=files.key, cert=files.chain, limits=limits)
+        with Client(server.address, tls=files.client_context(), handshake=False) as client:
+            stopping = threading.Thread(
+                target=server.stop, args=(4 * PATIENCE,), kwargs={"idle_grace": grace}
+            )
+            stopping.start()
+            wait_until_nobody_is_accepted(server)
+            client.sock.do_handshake()
+            if grace == PATIENCE:
+                assert client.get("/").fields["connection"] == "close"
+            assert client.is_closed()
+        stopping.join(PATIENCE)
+        assert not server.running
+
+
+def wait_until_nobody_is_accepted(server: HTTPServer) -> None:
+    while True:
+        try:
+            Client(server.address).sock.close()
+        except ConnectionError:
+            return
+
 
 @pytest.mark.usefixtures("quiet")
 class TestTrouble:
