@@ -535,18 +535,17 @@ def _place_in_json(error: ValueError) -> str:
 
 def _source(request: Request) -> IO[bytes]:
     """Return the body as a file, also where it has been read already."""
-    try:
-        # Not by the attribute, which would read it now.
-        return BytesIO(object.__getattribute__(request, "_content"))
-    except AttributeError:
-        return request.stream
+    content = _held(request)
+    return request.stream if content is None else BytesIO(content)
 
 
-def _stream(request: Request) -> IO[bytes]:
+def _held(request: Request) -> bytes | None:
+    """Return the body if it is in memory; the attribute would read it now."""
     try:
-        return BytesIO(object.__getattribute__(request, "_content"))
+        content: bytes = object.__getattribute__(request, "_content")
     except AttributeError:
-        return BytesIO()
+        return None
+    return content
 
 
 def _decoded_message(request: Request) -> object:
@@ -584,7 +583,7 @@ _COMPUTED: dict[str, Callable[[Request], object]] = {
     "scheme": lambda _: "http",
     "server_address": lambda _: ("", 0),
     "state": _state,
-    "stream": _stream,
+    "stream": lambda request: BytesIO(_held(request) or b""),
     "trailers": lambda _: Headers(),
     "upgrade": _upgrade,
     "url": _url,

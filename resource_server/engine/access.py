@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from ..response import Response
 
 _access = logging.getLogger("resource_server.access")
-#: Whether anybody wants access lines: ``is_logged(INFO)``. The logger's own, for every round.
-is_logged = _access.isEnabledFor
-
 # What a terminal or a log viewer could take for a command, or for the end of the line.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\"\\]")
+
+
+def is_logged() -> bool:
+    """Whether anybody wants access lines."""
+    return _access.isEnabledFor(logging.INFO)
 
 
 def log_access(

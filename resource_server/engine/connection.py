@@ -26,7 +26,7 @@ from ..response import error_response
 from .body import CollectedBody
 from .coding import open_body, refused_coding
 from .endpoint import Refusal, learn
-from .exchange import close_response, no_response
+from .exchange import close_response, failed_response
 from .feed import Feeding
 from .state import State
 from .tls import TLSSocket
@@ -364,7 +364,7 @@ class Connection(Feeding):
         try:
             response = endpoint(request)
         except BaseException:  # noqa: BLE001 - SystemExit and MemoryError included
-            response = no_response()
+            response = failed_response()
         leads = loop.take_up()
         learn(endpoint, perf_counter() - started)
         if not leads:

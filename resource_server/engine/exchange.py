@@ -189,7 +189,7 @@ class Exchange(Wire):
         try:
             return endpoint(request)
         except BaseException:  # noqa: BLE001 - SystemExit and MemoryError included
-            return no_response()
+            return failed_response()
 
     def _deliver(
         self,
@@ -545,8 +545,8 @@ def _check_source(response: Response) -> None:
         )
 
 
-def no_response() -> Response:
-    """Log that an endpoint has raised, which none should; the response in place of its own."""
+def failed_response() -> Response:
+    """Log that an endpoint has raised, which none should; return a 500 in its place."""
     log_exception("An endpoint raised.")
     return _FAILED
 

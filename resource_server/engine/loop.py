@@ -13,8 +13,8 @@ crew.
 - ``lead_lock`` guards the selector, ``connections``, ``_ready``, ``_outgoing``, deadlines and every
   connection that is not WORKING. The methods of the group "leader" are called holding it.
 - ``_door_lock`` guards ``_door``, the one way in for other threads: ``post``.
-- ``tls``, ``stopping``, ``idle_until``, ``standby_asleep``, ``running`` and ``started`` are single
-  references or flags, harmless when read a moment late.
+- ``tls``, ``stopping``, ``idle_until``, ``standby_asleep``, ``running``, ``started`` and
+  ``access_logged`` are single references or flags, harmless when read a moment late.
 
 **A round is served in stages.** What the selector reports is read first, all of it; then come the
 handlers; the responses of those that are quick are gathered and sent at the end, or when the first
@@ -86,7 +86,7 @@ QUICK = 0.0002
 #: Rounds of ``TAKE_OVER`` seconds without a handler after which the standby sleeps until it is
 #: woken.
 QUIET_ROUNDS = 20
-#: Connections that are accepted when the loop stops, as they wait for it already.
+#: Connections that are accepted at most when the loop stops, as they have waited for it already.
 MAX_BACKLOG = 4096
 #: Connections that may expire before those that are alive get their turn.
 SWEEP_BATCH = 50
@@ -154,7 +154,6 @@ class Loop:
         self.now = time.monotonic()
         self.connections: set[Peer] = set()
         self._listeners: list[Listener] = []
-        self._max_descriptor = math.inf
         self._ending = False
         self._deadline = math.inf
         self._next_sweep = math.inf
@@ -162,9 +161,6 @@ class Loop:
         self._tick = min(1.0, min(shortest, limits.keep_alive, limits.handshake) / 4)
         self._paused = False
         self._logged: dict[str, float] = {}
-        # What is to be served before the selector is looked at again, and after that.
-        self._ready: collections.deque[tuple[Source, int]] = collections.deque()
-        self._resumed: list[Source] = []
         # Responses to be sent together, and when that is due at the latest (``time.perf_counter``).
         self._outgoing: list[tuple[Exchange, bytes]] = []
         self._send_at = 0.0
@@ -173,18 +169,22 @@ class Loop:
         self._second = 0
         #: whether a line is logged for each response, as it was at the beginning of this round
         self.access_logged = False
-        self._max_connections = min(max_connections, descriptors_for_connections())
         # All loops of the server, and which of them gets the next connection.
         self._loops: list[Loop] = [self]
         self._turn = 0
-        self._open()
+        self._open(max_connections)
 
-    def _open(self) -> None:
-        """Open the selector and the door."""
+    def _open(self, max_connections: int) -> None:
+        """Open the selector and the door, for as many connections as the system lets it have."""
+        # What is to be served before the selector is looked at again, and after that.
+        self._ready: collections.deque[tuple[Source, int]] = collections.deque()
+        self._resumed: list[Source] = []
         self._door_lock = threading.Lock()
         self._door: list[Source] = []
         self._door_closed = False
         self._signalled = False
+        self._max_connections = min(max_connections, descriptors_for_connections())
+        self._max_descriptor = math.inf
         self._selector = open_selector()
         if self._selector.is_limited:
             if os.name == "nt":
@@ -361,7 +361,7 @@ class Loop:
         events = self._selector.select(timeout)
         self.now = now = time.monotonic()
         self.date_line()
-        self.access_logged = is_logged(logging.INFO)
+        self.access_logged = is_logged()
         if now >= self._next_sweep:
             self._sweep()
         # First, so that what has been read is served although reading another one fails.

@@ -191,13 +191,9 @@ class HTTP1:
             if raw_target[0] == _SLASH and name != b"CONNECT":
                 target = raw_target.decode("ascii")
             else:
-                target, authority = parse_target(name, raw_target, secure=self._secure)
+                target, authority = self._read_target(name, raw_target)
                 # RFC 9112 §3.2.2: the target's authority takes the place of the Host field.
                 host = authority or host
-                if name == b"CONNECT":
-                    # What follows may be meant for the tunnel: it is never read as a request.
-                    self.keep_alive = False
-                    self._tunnel = True
         except HTTPError:
             self.refuse()
             raise
@@ -218,6 +214,14 @@ class HTTP1:
         self._begin_exchange(self._buffer[len(self._head) :])
         method, target, host = self._line
         return Request.received(client_address, method, target, self._block, self.version, host)
+
+    def _read_target(self, name: bytes, raw_target: bytes) -> tuple[str, str]:
+        """Read a target that is no plain path: what is asked for, and its authority or ""."""
+        if name == b"CONNECT":
+            # What follows may be meant for the tunnel: it is never read as a request.
+            self.keep_alive = False
+            self._tunnel = True
+        return parse_target(name, raw_target, secure=self._secure)
 
     def _begin_exchange(self, rest: bytes) -> None:
         """Go on behind a head, which has been understood."""
@@ -259,10 +263,7 @@ class HTTP1:
             self._left = framing.length
 
     def whole_body(self) -> bytes | None:
-        """The body, if it has a length and has been received to its end; else None.
-
-        So most of them are read in one step; `read_body` reads any.
-        """
+        """What is left of a body that has a length, if all of it has been received; else None."""
         buffer, length = self._buffer, self._left
         if self.reading is not BODY or len(buffer) < length:
             return None
@@ -283,17 +284,12 @@ class HTTP1:
         :raises HTTPError: 400 or 431 when the chunked coding breaks a rule (RFC 9112 §7.1).
         """
         if self.reading is BODY:
-            data = self._buffer
-            if not data:
-                return b""
-            self.expects_continue = False
-            if len(data) <= self._left:
-                self._buffer = b""
-            else:
-                data, self._buffer = data[: self._left], data[self._left :]
-            self._left -= len(data)
-            if not self._left:
-                self.reading = DONE
+            data = self.whole_body()
+            if data is None:
+                data, self._buffer = self._buffer, b""
+                self._left -= len(data)
+                if data:
+                    self.expects_continue = False
             return data
         if self.reading in (HEAD, DONE, CLOSED) or not self._buffer:
             return b""

@@ -34,8 +34,10 @@ METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE",
 # Whose routes answer a method that has none of its own, in this order.
 _SUBSTITUTES: dict[str, tuple[str, ...]] = {"GET": (WEBSOCKET,), "HEAD": ("GET", WEBSOCKET)}
 _NO_GROUPS: dict[tuple[int, ...], _Group] = {}
-#: Paths with wildcards of which is remembered what they lead to, and how long one may be.
-MAX_REMEMBERED, _LONGEST_REMEMBERED = 256, 256
+#: Methods and paths of which is remembered what they lead to, …
+MAX_REMEMBERED = 256
+#: … and characters of such a path, so that no client can fill the memory with them.
+LONGEST_REMEMBERED = 256
 
 
 class Entry:
@@ -327,7 +329,7 @@ class Table:
     ) -> None:
         """Remember what a search has found, if only method and path have decided."""
         method, raw_path = key
-        if len(raw_path) > _LONGEST_REMEMBERED:
+        if len(raw_path) > LONGEST_REMEMBERED:
             return
         for row in rows:
             if not row.is_constant or (method == "GET" and WEBSOCKET in row.endpoints):

@@ -260,12 +260,12 @@ class TestEnds:
         made = 0
         opens = Loop._open
 
-        def open_some(loop: Loop) -> None:
+        def open_some(loop: Loop, max_connections: int) -> None:
             nonlocal made
             made += 1
             if made == LOOPS:
                 raise OSError(24, "Too many open files")
-            opens(loop)
+            opens(loop, max_connections)
 
         monkeypatch.setattr(Loop, "_open", open_some)
         with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:0: Too many open files"):

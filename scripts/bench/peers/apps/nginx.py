@@ -42,7 +42,7 @@ def main() -> None:
     if work.TLS is not None:
         # The versions that all others speak; of itself an older nginx leaves out TLS 1.3.
         tls = (
-            f"ssl; ssl_protocols TLSv1.2 TLSv1.3;"
+            "ssl; ssl_protocols TLSv1.2 TLSv1.3;"
             f" ssl_certificate {work.TLS[1]}; ssl_certificate_key {work.TLS[0]}"
         )
     text = CONFIGURATION
